@@ -1,0 +1,1 @@
+//! Camelid's conformance suite.

@@ -1,0 +1,1 @@
+//! The C ABI between Camelid and a backend plugin.

@@ -1,0 +1,34 @@
+//! `reshape(x [..] any) -> [shape]`: the same elements in the same order under another shape.
+//!
+//! Values are dense, so a backend need not move anything: the result may share the operand's memory. Both shapes
+//! have the same symbols equally often and the same product of fixed dimensions. A table in a block format keeps
+//! its row length.
+
+use super::{Op, OperandError, Operands};
+use crate::graph::{Dim, GraphBuilder, GraphError, Shape, TensorType, ValueId};
+
+pub(super) fn infer(inputs: &[TensorType], shape: Shape) -> Result<Vec<TensorType>, OperandError> {
+    let ops = Operands::new(&["x"], 1, inputs)?;
+    let x = ops.ty(0);
+    let same = x.shape.signature().is_some() && x.shape.signature() == shape.signature();
+    ops.check(0, same, format!("have as many elements as {shape}"))?;
+    let rows_kept = !x.dtype.is_block() || x.shape.last_fixed() == shape.last_fixed();
+    ops.check(0, rows_kept, "keep the length of its rows, because its type has blocks")?;
+    Ok(vec![TensorType { dtype: x.dtype, shape }])
+}
+
+impl GraphBuilder {
+    /// The same elements under another shape: see [`crate::ops::reshape`].
+    pub fn reshape(&mut self, x: ValueId, dims: &[Dim]) -> Result<ValueId, GraphError> {
+        let shape = Shape::new(dims).ok_or_else(|| GraphError::Operand {
+            op: "reshape",
+            scope: String::new(),
+            source: OperandError::Attribute {
+                attribute: "shape",
+                found: format!("{} dimensions", dims.len()),
+                rule: "have at most 4 dimensions".into(),
+            },
+        })?;
+        self.push_one(Op::Reshape { shape }, &[x])
+    }
+}

@@ -1,0 +1,54 @@
+//! `q5_k`: 256 elements in 176 bytes, in 8 groups of 32.
+//!
+//! ```text
+//! byte  0..2    d       f16  scale of the scales
+//! byte  2..4    dmin    f16  scale of the minimums
+//! byte  4..16   scales  u6   see `k_scales`
+//! byte 16..48   high    u1   bit g of byte i is the fifth bit of element i of group g
+//! byte 48..176  low     u4   four runs of 32 bytes for 64 elements each: element i of a run in the low half of its
+//!                            byte i, element 32 + i in the high half
+//! x = (d * scale) * (low | fifth << 4) - (dmin * minimum)
+//! ```
+
+use super::{f16_at, for_each_block, k_scales, part};
+
+/// `bytes [176 n] -> out [256 n]`
+pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    for_each_block::<176, 256>(bytes, out, |block, out| {
+        let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
+        let scales = k_scales::unpack(part(block, 4));
+        let fifth: &[u8; 32] = part(block, 16);
+        let (groups, _) = out.as_chunks_mut::<32>();
+        for (g, group) in groups.iter_mut().enumerate() {
+            let (scale, minimum) = (d * f32::from(scales[g].0), dmin * f32::from(scales[g].1));
+            let codes: &[u8; 32] = part(block, 48 + g / 2 * 32);
+            let shift = g % 2 * 4;
+            for (out, (code, fifth)) in group.iter_mut().zip(codes.iter().zip(fifth)) {
+                let code = (code >> shift & 15) | (fifth >> g & 1) << 4;
+                *out = scale * i32::from(code) as f32 - minimum;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_code_lies_where_its_element_says() {
+        for element in 0..256 {
+            let mut block = [0; 176];
+            block[..2].copy_from_slice(&half::f16::from_f32(1.0).to_le_bytes());
+            block[2..4].copy_from_slice(&half::f16::from_f32(0.5).to_le_bytes());
+            block[4..12].fill(1);
+            block[12..16].fill(0x11);
+            let (run, half, i) = (element / 64, element % 64 / 32, element % 32);
+            block[16 + i] = 1 << (element / 32);
+            block[48 + 32 * run + i] = 15 << (4 * half);
+            let mut out = [0.0; 256];
+            super::dequantize(&block, &mut out);
+            for (j, x) in out.iter().enumerate() {
+                assert_eq!(*x, if j == element { 30.5 } else { -0.5 }, "element {j} when {element} is set");
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `q8_0`: 32 elements in 34 bytes.
+//!
+//! ```text
+//! byte  0..2   d       f16   scale
+//! byte  2..34  codes   i8    element i in byte i
+//! x = code * d
+//! ```
+
+use super::{f16_at, for_each_block, part};
+
+/// `bytes [34 n] -> out [32 n]`
+pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
+    for_each_block::<34, 32>(bytes, out, |block, out| {
+        let d = f16_at(block, 0);
+        let codes: &[u8; 32] = part(block, 2);
+        for (out, code) in out.iter_mut().zip(codes) {
+            *out = i32::from(*code as i8) as f32 * d;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn codes_are_signed() {
+        let mut block = [0; 34];
+        block[..2].copy_from_slice(&half::f16::from_f32(2.0).to_le_bytes());
+        block[2] = 0x80;
+        block[33] = 0x7f;
+        let mut out = [0.0; 32];
+        super::dequantize(&block, &mut out);
+        assert_eq!((out[0], out[1], out[31]), (-256.0, 0.0, 254.0));
+    }
+}
