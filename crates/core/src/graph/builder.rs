@@ -8,7 +8,7 @@ use super::{Graph, Node, Output, StepInput, SymbolRange, TensorType, Value, Valu
 use crate::ops::{Op, OperandError};
 
 /// Why a node or a value could not be added.
-#[derive(Debug, Error, PartialEq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 pub enum GraphError {
     /// An operand does not fit the operation.
     #[error("{op}{place}: {source}", place = at(scope))]
@@ -36,6 +36,9 @@ pub enum GraphError {
     /// Two bound values with one name.
     #[error("the graph has two values named `{0}`; names of inputs, weights, states and outputs are unique")]
     DuplicateName(String),
+    /// A weight the graph reads that nobody brings.
+    #[error("the graph reads `{0}`, but the checkpoint does not have it")]
+    Unbound(String),
     /// A macro operation that has no lowering was to be lowered.
     #[error("{op}{place}: a core operation has no lowering", place = at(scope))]
     NotLowerable {

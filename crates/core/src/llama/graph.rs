@@ -51,21 +51,12 @@ impl std::fmt::Debug for GraphOptions<'_> {
     }
 }
 
-/// A Llama graph and what the engine needs to know of it.
-#[derive(Clone, Debug)]
-pub struct LlamaGraph {
-    /// The graph: output `logits [O, vocab_size] f32`.
-    pub graph: Graph,
-    /// Elements a row of each state has, in order of layer and plane: what a cache row costs.
-    pub planes: Vec<TensorType>,
-}
-
 /// The name of the graph's cosine table, `[positions, head_dim / 2] f32`.
 pub const ROPE_COS: &str = "rope.cos";
 /// The name of the graph's sine table.
 pub const ROPE_SIN: &str = "rope.sin";
 
-/// Builds the graph of `config` for weights of the types in `weights` (by name in Hugging Face form).
+/// Builds the graph of `config`, with the output `logits [O, vocab_size] f32`, for weights of the types in `weights` (by name in Hugging Face form).
 ///
 /// The head is [`LM_HEAD`] if the checkpoint has one and the configuration does not tie it, and the embedding table
 /// otherwise.
@@ -77,8 +68,8 @@ pub fn build(
     config: &LlamaConfig,
     weights: &HashMap<String, TensorType>,
     options: &GraphOptions<'_>,
-) -> Result<LlamaGraph, GraphError> {
-    Builder { config, weights, options, g: GraphBuilder::new(options.range), planes: Vec::new() }.build()
+) -> Result<Graph, GraphError> {
+    Builder { config, weights, options, g: GraphBuilder::new(options.range) }.build()
 }
 
 struct Builder<'a> {
@@ -86,7 +77,6 @@ struct Builder<'a> {
     weights: &'a HashMap<String, TensorType>,
     options: &'a GraphOptions<'a>,
     g: GraphBuilder,
-    planes: Vec<TensorType>,
 }
 
 /// Per-token values every layer uses.
@@ -97,7 +87,7 @@ struct Rotation {
 }
 
 impl Builder<'_> {
-    fn build(mut self) -> Result<LlamaGraph, GraphError> {
+    fn build(mut self) -> Result<Graph, GraphError> {
         let (c, eps) = (self.config, self.config.rms_norm_eps as f32);
         self.g.set_scope("model.embed_tokens");
         let table = self.weight(EMBED_TOKENS, &[c.vocab_size, c.hidden_size])?;
@@ -133,7 +123,7 @@ impl Builder<'_> {
             }
         }
         self.head(residual, update, table)?;
-        Ok(LlamaGraph { graph: self.g.finish(), planes: self.planes })
+        Ok(self.g.finish())
     }
 
     /// Cosines and sines of this step's tokens, `[T, head_dim / 2]` each.
@@ -171,7 +161,6 @@ impl Builder<'_> {
         let mut planes = Vec::with_capacity(kv.planes.len());
         for plane in &kv.planes {
             let ty = tensor(plane.dtype, &[self.options.layout.num_slots, plane.width]);
-            self.planes.push(ty);
             planes.push(self.g.state(format!("cache.{i}.{}", plane.name), ty)?);
         }
         let blocks = self.options.layout.blocks_per_sequence;
