@@ -1,0 +1,45 @@
+//! Tokenizers and chat templates: everything between the words of a user and the token ids of a model.
+//!
+//! Here live [`HfTokenizer`], the one implementation of [`camelid_core::tokenizer::Tokenizer`] for `tokenizer.json` files
+//! and GGUF vocabularies, and [`ChatTemplate`], which writes a conversation as the text a chat model was trained on.
+//! Nothing here reads weights, samples, or decides when a generation ends; whoever parses a GGUF file hands over a
+//! [`GgufVocab`].
+//! Start reading at [`HfTokenizer`] (`hf.rs`), then `gguf.rs` and `sentencepiece.rs` for GGUF, `template/mod.rs` for chat.
+//!
+//! ```
+//! use camelid_core::tokenizer::{EncodeOptions, Tokenizer};
+//! use camelid_tokenizer::{GgufVocab, HfTokenizer};
+//!
+//! let mut vocab = GgufVocab { model: "llama".to_owned(), ..GgufVocab::default() };
+//! for (token, score, kind) in [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("▁", -4.0, 1), ("h", -5.0, 1),
+//!     ("i", -6.0, 1), ("hi", -1.0, 1), ("▁hi", -0.5, 1)]
+//! {
+//!     vocab.tokens.push(token.to_owned());
+//!     vocab.scores.get_or_insert_default().push(score);
+//!     vocab.token_types.get_or_insert_default().push(kind);
+//! }
+//! let tokenizer = HfTokenizer::from_gguf(vocab)?;
+//! let encoding = tokenizer.encode("hi hi", EncodeOptions::default())?;
+//! assert_eq!(encoding.ids, [1, 7, 7]);
+//! assert_eq!(tokenizer.decode(&encoding.ids, true)?, b"hi hi");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![deny(missing_docs)]
+
+mod config;
+mod decoder;
+mod error;
+mod gguf;
+mod hf;
+mod json;
+mod pre_tokenizer;
+mod sentencepiece;
+pub mod template;
+
+pub use config::{NamedTemplate, SpecialToken, TokenizerConfig};
+pub use error::LoadError;
+pub use gguf::GgufVocab;
+pub use hf::HfTokenizer;
+pub use jiff::civil::DateTime;
+pub use pre_tokenizer::KNOWN_PRE_TOKENIZERS;
+pub use template::{ChatTemplate, RenderOptions, TemplateError};
