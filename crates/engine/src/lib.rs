@@ -1,0 +1,26 @@
+//! The engine: a checkpoint on a device becomes sessions that grow, and sessions become text.
+//!
+//! [`Model`] loads, [`Session`] steps ragged batches of sequences over a cache, [`generate`](mod@generate) samples and
+//! streams. Policy lives here (what is batched, cached, chosen, stopped); kernels do not, and no backend is named.
+//! Read [`session`] first, then [`generate`](mod@generate).
+
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod cache;
+mod error;
+pub mod generate;
+pub mod generation_config;
+mod model;
+mod options;
+pub mod sampling;
+pub mod session;
+mod step;
+pub mod text;
+pub mod tokenizer;
+
+pub use error::EngineError;
+pub use generate::{Event, FinishReason, Generation, Request, Timings, generate};
+pub use model::{LoadOptions, LoadReport, Model, read_config};
+pub use options::{CacheKind, SessionOptions};
+pub use session::{CancelToken, Logits, Outputs, SequenceInput, Session};

@@ -1,0 +1,187 @@
+//! From a batch to the contents of the step inputs.
+
+use std::ops::Range;
+
+use camelid_core::Cache;
+use camelid_core::cache::{CacheError, SequenceId};
+use camelid_core::graph::{StepInput, SymbolValues};
+use camelid_core::ops::softmax::MASKED;
+use camelid_core::tokenizer::TokenId;
+
+/// One sequence's part in a run of the device: some of its new tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Part<'a> {
+    pub sequence: SequenceId,
+    /// Index in the sequence of the first token.
+    pub start: usize,
+    pub tokens: &'a [TokenId],
+    /// Positions for RoPE; the index in the sequence if `None`.
+    pub positions: Option<&'a [u32]>,
+    /// The tokens whose logits are wanted, as indices into `tokens`.
+    pub outputs: Vec<usize>,
+}
+
+/// The parts of one run.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub parts: Vec<Part<'a>>,
+}
+
+impl Run<'_> {
+    /// The symbols of this run.
+    pub fn symbols(&self) -> SymbolValues {
+        let context = self.parts.iter().map(|p| p.start + p.tokens.len()).max().unwrap_or(0);
+        SymbolValues::new(
+            self.parts.iter().map(|p| p.tokens.len()).sum(),
+            self.parts.len(),
+            self.parts.iter().map(|p| p.outputs.len()).sum(),
+            context,
+        )
+    }
+
+    /// The bytes of one input, in the layout its documentation gives.
+    pub fn contents(&self, input: StepInput, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
+        match input {
+            StepInput::Tokens => Ok(ints(self.each_token(|p, i| p.tokens[i] as usize))),
+            StepInput::Positions => {
+                Ok(ints(self.each_token(|p, i| p.positions.map_or(p.start + i, |list| list[i] as usize))))
+            }
+            StepInput::Slot => {
+                let slots: Result<Vec<usize>, _> =
+                    self.each_token(|p, i| cache.slot(p.sequence, p.start + i)).into_iter().collect();
+                Ok(ints(slots?))
+            }
+            StepInput::BlockTable { blocks } => {
+                let mut table = vec![0i32; self.parts.len() * blocks];
+                for (part, row) in self.parts.iter().zip(table.chunks_mut(blocks)) {
+                    cache.block_table(part.sequence, row)?;
+                }
+                Ok(bytes(table.into_iter().map(i32::to_ne_bytes)))
+            }
+            StepInput::SeqLen => Ok(ints(self.parts.iter().map(|p| p.start + p.tokens.len()))),
+            StepInput::QStart => Ok(ints(self.starts())),
+            StepInput::OutRow => {
+                let rows = self.starts().into_iter().zip(&self.parts);
+                Ok(ints(rows.flat_map(|(start, p)| p.outputs.iter().map(move |o| start + o))))
+            }
+            StepInput::ContextRow { kv_heads } => self.context_rows(kv_heads, cache),
+            StepInput::ContextMask { window } => Ok(self.context_mask(window)),
+            StepInput::Embeds { .. } => unreachable!("graphs that start from embeddings are not built yet"),
+        }
+    }
+
+    /// Where each part's tokens begin among all of the run's, and after them the end.
+    fn starts(&self) -> Vec<usize> {
+        let mut starts = vec![0];
+        for part in &self.parts {
+            starts.push(starts[starts.len() - 1] + part.tokens.len());
+        }
+        starts
+    }
+
+    fn each_token<T>(&self, f: impl Fn(&Part<'_>, usize) -> T) -> Vec<T> {
+        let f = &f;
+        self.parts.iter().flat_map(|p| (0..p.tokens.len()).map(move |i| f(p, i))).collect()
+    }
+
+    /// `[T, kv_heads, L]`: see [`StepInput::ContextRow`].
+    fn context_rows(&self, kv_heads: usize, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
+        let context = self.symbols().get(camelid_core::graph::Symbol::L);
+        let mut rows: Vec<i32> = Vec::new();
+        for part in &self.parts {
+            let len = part.start + part.tokens.len();
+            let slots: Vec<usize> = (0..len).map(|j| cache.slot(part.sequence, j)).collect::<Result<_, _>>()?;
+            let mut token = Vec::with_capacity(kv_heads * context);
+            for head in 0..kv_heads {
+                token.extend(slots.iter().map(|slot| index(slot * kv_heads + head)));
+                token.resize((head + 1) * context, -1);
+            }
+            for _ in part.tokens {
+                rows.extend_from_slice(&token);
+            }
+        }
+        Ok(bytes(rows.into_iter().map(i32::to_ne_bytes)))
+    }
+
+    /// `[T, L]`: see [`StepInput::ContextMask`].
+    fn context_mask(&self, window: Option<usize>) -> Vec<u8> {
+        let context = self.symbols().get(camelid_core::graph::Symbol::L);
+        let visible: Vec<Range<usize>> = self.each_token(|p, i| {
+            let end = p.start + i + 1;
+            end.saturating_sub(window.unwrap_or(end))..end
+        });
+        let mask = visible.iter().flat_map(|seen| {
+            (0..context).map(|j| if seen.contains(&j) { 0.0f32 } else { MASKED }).map(f32::to_ne_bytes)
+        });
+        bytes(mask)
+    }
+}
+
+fn ints(values: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    bytes(values.into_iter().map(|v| index(v).to_ne_bytes()))
+}
+
+/// Token ids, rows and lengths fit: a session's capacity is checked against `i32` when it is made.
+fn index(value: usize) -> i32 {
+    i32::try_from(value).expect("a session's indices fit in i32")
+}
+
+fn bytes(values: impl Iterator<Item = [u8; 4]>) -> Vec<u8> {
+    values.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::PagedCache;
+
+    fn decode(bytes: &[u8]) -> Vec<i32> {
+        bytes.chunks_exact(4).map(|b| i32::from_ne_bytes(b.try_into().unwrap())).collect()
+    }
+
+    /// Two sequences in a paged cache of 2-row blocks: three tokens of the first (its last two new), one of the other.
+    fn fixture(check: impl Fn(&Run<'_>, &dyn Cache)) {
+        let mut cache = PagedCache::new(6, 2, 2, 8);
+        let (a, b) = (cache.create().unwrap(), cache.create().unwrap());
+        cache.append(b, 1).unwrap();
+        cache.append(a, 3).unwrap();
+        let part = |sequence, start, tokens, outputs| Part { sequence, start, tokens, positions: None, outputs };
+        let run = Run { parts: vec![part(a, 1, &[7, 8], vec![1]), part(b, 0, &[9], vec![0])] };
+        check(&run, &cache);
+    }
+
+    #[test]
+    fn a_ragged_batch_lies_flat() {
+        fixture(|run, cache| {
+            let get = |input| decode(&run.contents(input, cache).unwrap());
+            assert_eq!(run.symbols(), SymbolValues::new(3, 2, 2, 3));
+            assert_eq!(get(StepInput::Tokens), [7, 8, 9]);
+            assert_eq!(get(StepInput::Positions), [1, 2, 0]);
+            assert_eq!(get(StepInput::SeqLen), [3, 1]);
+            assert_eq!(get(StepInput::QStart), [0, 2, 3]);
+            assert_eq!(get(StepInput::OutRow), [1, 2]);
+            let table = get(StepInput::BlockTable { blocks: 4 });
+            let slots = get(StepInput::Slot);
+            assert_eq!(slots, [table[0] * 2 + 1, table[1] * 2, table[4] * 2]);
+        });
+    }
+
+    #[test]
+    fn lowered_attention_gets_its_context_per_token_and_head() {
+        fixture(|run, cache| {
+            let rows = decode(&run.contents(StepInput::ContextRow { kv_heads: 2 }, cache).unwrap());
+            let slots = decode(&run.contents(StepInput::Slot, cache).unwrap());
+            let first: Vec<i32> = rows[..6].to_vec();
+            assert_eq!(first[1..3], [slots[0] * 2, slots[1] * 2], "head 0, the sequence's last two rows");
+            assert_eq!(first[4..6], [slots[0] * 2 + 1, slots[1] * 2 + 1], "head 1");
+            assert_eq!(rows[12..15], [slots[2] * 2, -1, -1], "a shorter sequence is padded");
+
+            let seen = |window| -> Vec<bool> {
+                let bytes = run.contents(StepInput::ContextMask { window }, cache).unwrap();
+                bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap()) == 0.0).collect()
+            };
+            assert_eq!(seen(None), [true, true, false, true, true, true, true, false, false]);
+            assert_eq!(seen(Some(1)), [false, true, false, false, false, true, true, false, false]);
+        });
+    }
+}
