@@ -202,7 +202,7 @@ pub struct BufferId(pub u64);
 pub struct PlanId(pub u64);
 
 /// A place in a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The buffer.
     pub buffer: BufferId,

@@ -93,14 +93,19 @@ impl Checkpoint {
         Checkpoint::assemble(path, parts)
     }
 
-    /// A checkpoint that a program carries: the contents of its `config.json` and of its one safetensors file. It is
-    /// called `name`, has no tokenizer and no generation config.
+    /// A checkpoint that a program carries: the contents of its `config.json`, its `generation_config.json` and its one
+    /// safetensors file. It is called `name` and has no tokenizer.
     ///
     /// # Errors
     /// As for a file.
-    pub fn from_bytes(name: impl AsRef<Path>, config: &[u8], weights: Bytes) -> Result<Checkpoint, WeightsError> {
+    pub fn from_bytes(
+        name: impl AsRef<Path>,
+        config: &[u8],
+        generation_config: &[u8],
+        weights: Bytes,
+    ) -> Result<Checkpoint, WeightsError> {
         let name = name.as_ref();
-        Checkpoint::assemble(name, safetensors::load_bytes(name, config, weights)?)
+        Checkpoint::assemble(name, safetensors::load_bytes(name, config, generation_config, weights)?)
     }
 
     fn assemble(path: &Path, parts: Parts) -> Result<Checkpoint, WeightsError> {

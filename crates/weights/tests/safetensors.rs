@@ -187,3 +187,24 @@ fn one_shard_is_no_checkpoint() {
     let error = Checkpoint::open(folder.path().join("model.safetensors.index.json")).unwrap_err();
     assert_says(&chain(&error), &["holds no weights", "folder"]);
 }
+
+#[test]
+fn a_checkpoint_in_memory_is_the_one_on_disk() {
+    let folder = suite().join("model/mha");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let weights = camelid_core::Bytes::from(read("model.safetensors"));
+    let carried = Checkpoint::from_bytes("(carried)", &read("config.json"), b"{}", weights).unwrap();
+    let opened = Checkpoint::open(&folder).unwrap();
+    assert_eq!(carried.config(), opened.config());
+    let tensors = |c: &Checkpoint| -> Vec<_> {
+        c.tensors().iter().map(|t| (t.name.clone(), t.dtype, t.shape.clone(), t.bytes().to_vec())).collect()
+    };
+    assert_eq!(tensors(&carried), tensors(&opened));
+    let cut = camelid_core::Bytes::from(read("model.safetensors")[..100].to_vec());
+    let error = Checkpoint::from_bytes("(carried)", &read("config.json"), b"{}", cut).unwrap_err().to_string();
+    assert!(error.contains("(carried)"), "{error}");
+}
+
+fn suite() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/suite")
+}

@@ -68,15 +68,23 @@ pub(crate) fn load(files: &Files, folder: &Path) -> Result<Parts, WeightsError> 
     })
 }
 
-/// Takes one safetensors file and its config from memory; `name` stands for them in messages.
-pub(crate) fn load_bytes(name: &Path, config: &[u8], weights: Bytes) -> Result<Parts, WeightsError> {
-    let json = |source| WeightsError::Json { path: name.to_owned(), what: "the config", source };
-    let config: Value = serde_json::from_slice(config).map_err(json)?;
+/// Takes one safetensors file and the configs beside it from memory; `name` stands for them in messages.
+pub(crate) fn load_bytes(
+    name: &Path,
+    config: &[u8],
+    generation_config: &[u8],
+    weights: Bytes,
+) -> Result<Parts, WeightsError> {
+    let parse = |text, what| {
+        serde_json::from_slice(text).map_err(|source| WeightsError::Json { path: name.to_owned(), what, source })
+    };
+    let config: Value = parse(config, "the config")?;
+    let generation_config = parse(generation_config, "the generation config")?;
     let tensors = read_tensors(name, &weights, quantization_method(&config))?;
     Ok(Parts {
         format: Format::Safetensors { shards: 1 },
         config,
-        generation_config: None,
+        generation_config: Some(generation_config),
         tensors,
         tokenizer: TokenizerSource::Missing(name.to_owned()),
         gguf: None,

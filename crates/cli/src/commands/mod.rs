@@ -1,0 +1,71 @@
+//! The subcommands, one file each.
+
+mod backends;
+mod bench;
+mod chat;
+mod completions;
+mod config;
+mod detokenize;
+mod explain;
+mod forward;
+mod generate;
+mod inspect;
+mod tokenize;
+
+use clap::Subcommand;
+
+use crate::Error;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue a text, or answer a prompt with --chat
+    Generate(generate::Generate),
+    /// Talk with a chat model
+    Chat(chat::Chat),
+    /// Compute logits for token ids from a safetensors file
+    Forward(forward::Forward),
+    /// Turn text into token ids
+    Tokenize(tokenize::Tokenize),
+    /// Turn token ids into text
+    Detokenize(detokenize::Detokenize),
+    /// Show what a checkpoint holds
+    Inspect(inspect::Inspect),
+    /// List the backends and their devices
+    Backends(backends::Backends),
+    /// Check or show the configuration
+    Config(config::ConfigCommand),
+    /// Show the graph of a model as a backend computes it
+    Explain(explain::Explain),
+    /// Measure prefill and decode speed
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(self) -> Result<(), Error> {
+        match self {
+            Command::Generate(c) => c.run(),
+            Command::Chat(c) => c.run(),
+            Command::Forward(c) => c.run(),
+            Command::Tokenize(c) => c.run(),
+            Command::Detokenize(c) => c.run(),
+            Command::Inspect(c) => c.run(),
+            Command::Backends(c) => c.run(),
+            Command::Config(c) => c.run(),
+            Command::Explain(c) => c.run(),
+            Command::Bench(c) => c.run(),
+            Command::Completions(c) => c.run(),
+        }
+    }
+}
+
+/// `text` itself, or all of standard input if it is `-`.
+fn text_or_stdin(text: String) -> Result<String, Error> {
+    if text != "-" {
+        return Ok(text);
+    }
+    std::io::read_to_string(std::io::stdin()).map_err(|e| format!("standard input cannot be read as text: {e}").into())
+}

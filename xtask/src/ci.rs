@@ -1,0 +1,51 @@
+//! The steps of continuous integration, cheap and telling ones first.
+
+use std::process::{Command, Stdio};
+
+use crate::steps::{Step, cargo};
+use crate::{fetch, rules};
+
+/// Everything; the same whether or not `CI` is set.
+pub fn all() -> Vec<Step> {
+    let mut steps = vec![
+        Step::cargo("format", &["fmt", "--all", "--check"]),
+        Step::own("rules", rules::run),
+        Step::cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        Step::cargo("docs", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+    ];
+    steps.extend(tests(&[]));
+    steps
+}
+
+/// The tests: all of them if no `arguments` choose some.
+pub fn tests(arguments: &[&str]) -> Vec<Step> {
+    // Before the tests, so that none of them waits for a download, and one failed download is one failure.
+    let mut steps = vec![Step::own("fetch", |_| fetch::run())];
+    if arguments.is_empty() {
+        steps.push(Step::cargo("doc tests", &["test", "--workspace", "--doc"]));
+    }
+    let nextest = has_nextest();
+    let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test"] };
+    let chosen: &[&str] = match (arguments, nextest) {
+        // One failure does not hide the others.
+        ([], true) => &["--workspace", "--no-fail-fast"],
+        // The same targets as nextest runs; doc tests are a step of their own.
+        ([], false) => &["--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"],
+        (arguments, _) => arguments,
+    };
+    let step = Step::cargo("tests", &[runner, chosen].concat());
+    steps.push(if nextest {
+        step
+    } else {
+        step.note(
+            "cargo-nextest is not installed: running `cargo test`, which neither times tests out nor isolates them",
+        )
+    });
+    steps
+}
+
+fn has_nextest() -> bool {
+    let version =
+        Command::new(cargo()).args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
