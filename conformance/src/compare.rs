@@ -1,8 +1,8 @@
 //! How far computed values are from reference values: one number to hold against a limit, or the reason there is none.
 //!
-//! The rules are those of `specs/conformance.md`: values that are not finite must be the same on both sides (NaN where
-//! the reference has NaN, infinities with their sign) and take no part in the number; -0 equals 0; a reference that is
-//! zero everywhere has no scale, so the values must then be within [`ZERO_REFERENCE_LIMIT`] of it.
+//! Values that are not finite must be the same on both sides (NaN where the reference has NaN, infinities with their
+//! sign) and take no part in the number; -0 equals 0; a reference that is zero everywhere has no scale, so the values
+//! must then be within [`ZERO_REFERENCE_LIMIT`] of it.
 
 use thiserror::Error;
 

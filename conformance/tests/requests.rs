@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use camelid_conformance::fixtures::suite_dir;
 use camelid_core::cache::SequenceId;
-use camelid_core::tokenizer::{
-    EncodeOptions, Encoding, SpecialTokens, TokenId, Tokenizer, TokenizerError,
-};
+use camelid_core::tokenizer::{EncodeOptions, Encoding, SpecialTokens, TokenId, Tokenizer, TokenizerError};
 use camelid_engine::sampling::SamplingParams;
 use camelid_engine::{
     CacheKind, CancelToken, EngineError, FinishReason, Generation, Model, Outputs, Request, SequenceInput, Session,
@@ -52,7 +50,10 @@ fn wrong_steps_are_refused_and_change_nothing() {
     assert!(matches!(session.step(&[input(a, &[])]), Err(EngineError::EmptyInput)));
     assert!(matches!(session.step(&[input(a, &[1]), input(a, &[2])]), Err(EngineError::DuplicateSequence(_))));
     let positions = SequenceInput { positions: Some(&[8]), ..input(a, &[1]) };
-    assert!(matches!(session.step(&[positions]), Err(EngineError::PositionOutOfRange { position: 8, context_size: 8 })));
+    assert!(matches!(
+        session.step(&[positions]),
+        Err(EngineError::PositionOutOfRange { position: 8, context_size: 8 })
+    ));
     let positions = SequenceInput { positions: Some(&[1, 2]), ..input(a, &[1]) };
     assert!(session.step(&[positions]).unwrap_err().to_string().contains("`positions` is a list of 2"));
     let rows = SequenceInput { outputs: Outputs::Rows(&[1]), ..input(a, &[1]) };
@@ -114,7 +115,7 @@ fn half_precision_caches_stay_close() {
     }
 }
 
-/// Writes token `n` as ` n`; token 5 is a special token without text.
+/// Writes token `n` as ` n;`; token 5 is a special token without text.
 struct Numbers(SpecialTokens);
 
 impl Numbers {
@@ -130,7 +131,7 @@ impl Tokenizer for Numbers {
     }
 
     fn decode(&self, ids: &[TokenId], _: bool) -> Result<Vec<u8>, TokenizerError> {
-        Ok(ids.iter().map(|id| format!(" {id}")).collect::<String>().into_bytes())
+        Ok(ids.iter().map(|id| format!(" {id};")).collect::<String>().into_bytes())
     }
 
     fn token_bytes(&self, id: TokenId) -> Result<Vec<u8>, TokenizerError> {
@@ -186,7 +187,7 @@ fn a_generation_is_the_greedy_tokens_and_their_text() {
             tokens.extend(event.token);
         })
         .unwrap();
-    let text: String = expected.iter().filter(|t| **t != 5).map(|t| format!(" {t}")).collect();
+    let text: String = expected.iter().filter(|t| **t != 5).map(|t| format!(" {t};")).collect();
     assert_eq!((&generations[0].tokens, &generations[0].text), (&expected, &text));
     assert_eq!((streamed, tokens), (text, expected));
     assert_eq!(generations[0].finish_reason, FinishReason::Length);
@@ -204,12 +205,12 @@ fn end_tokens_stop_strings_and_the_context_end_a_generation() {
     with_eos.eos = vec![third];
     let generation = run(&mut session, vec![with_eos]).remove(0);
     assert_eq!((generation.tokens.as_slice(), generation.finish_reason), (&expected[..3], FinishReason::Eos));
-    let two = format!(" {} {}", expected[0], expected[1]);
+    let two = format!(" {}; {};", expected[0], expected[1]);
     assert_eq!(generation.text, two, "the end token has no text");
 
     session.reset();
     let mut with_stop = request(&mut session, &PROMPT);
-    with_stop.stop = vec![format!(" {third}")];
+    with_stop.stop = vec![format!(" {third};")];
     let generation = run(&mut session, vec![with_stop]).remove(0);
     assert_eq!(generation.finish_reason, FinishReason::Stop);
     assert_eq!(generation.text, two);

@@ -84,7 +84,8 @@ fn logits_agree_with_float64_within_a_thousandth() {
         let logits = session.step(&[input]).unwrap();
         let actual: Vec<&[f32]> = logits.of_input(0).chunks(vocab_size).collect();
         let selected = actual[..rows.len() - 1].iter().flat_map(|row| columns.iter().map(|c| row[*c]));
-        let pairs = selected.zip(&partial).map(|(a, e)| (a, *e)).chain(actual[rows.len() - 1].iter().copied().zip(full));
+        let pairs =
+            selected.zip(&partial).map(|(a, e)| (a, *e)).chain(actual[rows.len() - 1].iter().copied().zip(full));
         for (a, e) in pairs {
             worst = worst.max(f64::from(a - e).abs());
             assert!(a.is_finite() && f64::from(a - e).abs() <= limit, "prompt {i}: {a} should be {e}");

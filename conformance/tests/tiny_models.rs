@@ -27,8 +27,21 @@ fn cases() -> Vec<Case> {
     folders.sort();
     let names: Vec<_> = folders.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
     for required in [
-        "bias", "eos_list", "gelu_new", "gqa", "head_dim", "linear_rope", "llama3_rope", "mha", "mqa", "no_prefix",
-        "old_config", "one_layer", "relu", "sharded", "tied",
+        "bias",
+        "eos_list",
+        "gelu_new",
+        "gqa",
+        "head_dim",
+        "linear_rope",
+        "llama3_rope",
+        "mha",
+        "mqa",
+        "no_prefix",
+        "old_config",
+        "one_layer",
+        "relu",
+        "sharded",
+        "tied",
     ] {
         assert!(names.contains(&required), "suite/model/{required} is missing");
     }
@@ -101,7 +114,11 @@ fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches() {
             for (batch_size, chunk) in [(512, 1), (512, 13), (11, ids.len()), (1, 31)] {
                 let mut session = Session::new(model.clone(), &options(cache, batch_size, 1)).unwrap();
                 let parts = logits(&mut session, ids, chunk);
-                assert!(parts == whole, "{}, {cache:?}, {chunk} tokens a step, {batch_size} a run", case.folder.display());
+                assert!(
+                    parts == whole,
+                    "{}, {cache:?}, {chunk} tokens a step, {batch_size} a run",
+                    case.folder.display()
+                );
             }
         }
     }

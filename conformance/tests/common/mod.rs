@@ -10,10 +10,10 @@ use camelid_core::backend::{
     Support, Weight,
 };
 use camelid_core::graph::{Graph, NodeId, SymbolValues};
+use camelid_engine::sampling::SamplingParams;
 use camelid_engine::{
     CancelToken, LoadOptions, Model, Outputs, Request, SequenceInput, Session, SessionOptions, generate,
 };
-use camelid_engine::sampling::SamplingParams;
 use camelid_host::{DeviceHandle, Registry};
 use camelid_weights::Checkpoint;
 
@@ -64,7 +64,8 @@ pub fn greedy(model: &Arc<Model>, prompt: &[u32], count: usize, eos: Vec<u32>) -
 /// Greedy generation through the engine, for models with a tokenizer.
 pub fn generate_greedy(model: &Arc<Model>, prompt: &[u32], count: usize) -> camelid_engine::Generation {
     let context_size = Some(prompt.len() + count);
-    let mut session = Session::new(model.clone(), &SessionOptions { context_size, ..SessionOptions::default() }).unwrap();
+    let mut session =
+        Session::new(model.clone(), &SessionOptions { context_size, ..SessionOptions::default() }).unwrap();
     let request = Request {
         sequence: session.create().unwrap(),
         history: prompt.to_vec(),

@@ -5,6 +5,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line is for")]
 
+#[macro_use]
+mod output;
+
 mod bundled;
 mod commands;
 mod interrupt;
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
     init_logging();
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader such as `head` that has gone away wants no more.
+        Err(error) if output::is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&*error);
             ExitCode::FAILURE

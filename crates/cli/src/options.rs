@@ -14,7 +14,7 @@ pub struct RunFlags {
     /// Backend to run on; `camelid backends` lists them
     #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
-    /// Configuration file to read instead of ./camelid.toml
+    /// Configuration file to read over ./camelid.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Threads the backend may use
@@ -43,19 +43,19 @@ pub struct SamplingFlags {
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,
     /// 0 always takes the likeliest token; higher is more varied [default: the model's, or 0]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Sample among the N likeliest tokens; 0 for all [default: the model's, or 50]
     #[arg(long, value_name = "N")]
     pub top_k: Option<usize>,
     /// Sample among the likeliest tokens that together have this probability
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// Sample among tokens at least this likely compared with the likeliest
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub min_p: Option<f64>,
     /// Above 1, tokens that were there before become less likely
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
     /// Seed of the sampler; the same seed gives the same text [default: a new one each time]
     #[arg(long, value_name = "N")]

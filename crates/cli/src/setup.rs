@@ -11,9 +11,9 @@ use camelid_host::config::{CacheName, KvDtype, Repack};
 use camelid_host::{Config, ConfigSources, DeviceHandle, Loaded, Registry};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::source;
 use crate::Error;
 use crate::options::RunFlags;
+use crate::source;
 
 /// The backend that runs when nothing says which.
 const DEFAULT_BACKEND: &str = "reference";
@@ -25,7 +25,7 @@ pub fn load_config(file: Option<&Path>, overrides: Config) -> Result<Loaded, Err
     let sources = ConfigSources {
         cwd: std::env::current_dir()?,
         explicit_file: file.map(Path::to_owned),
-        env: std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect(),
+        env: camelid_host::config::environment()?,
         overrides,
     };
     Ok(Config::load(&sources)?)

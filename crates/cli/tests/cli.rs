@@ -154,7 +154,8 @@ fn forward_names_what_is_wrong_with_its_inputs() {
     let file = folder.path().join("in.safetensors");
     let model = suite("model/gqa");
     let run = || {
-        let args = ["forward", "--model", model.to_str().unwrap(), "--inputs", file.to_str().unwrap(), "--outputs", "out"];
+        let args =
+            ["forward", "--model", model.to_str().unwrap(), "--inputs", file.to_str().unwrap(), "--outputs", "out"];
         failure(camelid_in(folder.path(), &args))
     };
     assert!(run().contains("in.safetensors: cannot be read"));
@@ -251,8 +252,20 @@ fn inspect_backends_explain_and_bench_describe_what_there_is() {
     let text = stdout(camelid(&["explain", "--model", model]));
     assert!(text.contains("attention(") && text.contains("lowered: "), "{text}");
 
-    let args = ["bench", "--model", model, "--prompt-tokens", "16", "--gen-tokens", "4", "--depth", "8",
-        "--repetitions", "2", "--json"];
+    let args = [
+        "bench",
+        "--model",
+        model,
+        "--prompt-tokens",
+        "16",
+        "--gen-tokens",
+        "4",
+        "--depth",
+        "8",
+        "--repetitions",
+        "2",
+        "--json",
+    ];
     let json: Value = serde_json::from_str(&stdout(camelid(&args))).unwrap();
     for key in ["prefill_tokens_per_s", "decode_tokens_per_s", "load_s"] {
         assert!(json[key].as_f64().unwrap() > 0.0, "{key}");

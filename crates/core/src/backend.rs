@@ -147,7 +147,7 @@ pub enum Support {
     },
 }
 
-/// Key/value settings of a device, from `[backend.NAME]` in the configuration.
+/// Key/value settings of a device, from `[backends.NAME]` in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options(BTreeMap<String, String>);
 

@@ -163,7 +163,11 @@ pub fn generate(
             let room = session.room(r.request.sequence)?;
             r.accept(logits.last_of_input(i), room, on_event)?;
         }
-        let (time, count) = if first { (&mut timings.prefill, &mut timings.prefill_tokens) } else { (&mut timings.decode, &mut timings.decode_tokens) };
+        let (time, count) = if first {
+            (&mut timings.prefill, &mut timings.prefill_tokens)
+        } else {
+            (&mut timings.decode, &mut timings.decode_tokens)
+        };
         *time += start.elapsed();
         *count += tokens;
         first = false;

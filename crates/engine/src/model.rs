@@ -85,19 +85,27 @@ impl Model {
                 .map_err(|source| EngineError::GenerationConfig { path: path.clone(), source })?,
         };
         let expected = tensors::expected(&config, checkpoint.tensor(tensors::LM_HEAD).is_some());
-        let mut report =
-            LoadReport { unused_tensors: checkpoint.check_against(&expected, Strictness::Lenient)?.unexpected, ..LoadReport::default() };
+        let mut report = LoadReport {
+            unused_tensors: checkpoint.check_against(&expected, Strictness::Lenient)?.unexpected,
+            ..LoadReport::default()
+        };
         if !report.unused_tensors.is_empty() {
-            tracing::warn!("{} tensors are not part of a Llama and stay unread: {:?}", report.unused_tensors.len(), report.unused_tensors);
+            tracing::warn!(
+                "{} tensors are not part of a Llama and stay unread: {:?}",
+                report.unused_tensors.len(),
+                report.unused_tensors
+            );
         }
         if config.tie_word_embeddings {
             // transformers ties whatever the file holds.
             report.unused_tensors.extend(checkpoint.tensor(tensors::LM_HEAD).map(|t| t.name.clone()));
         }
-        let needed = || checkpoint.tensors().iter().filter(|t| {
-            let tied_head = config.tie_word_embeddings && t.name == tensors::LM_HEAD;
-            !tied_head && expected.iter().any(|e| e.name == t.name)
-        });
+        let needed = || {
+            checkpoint.tensors().iter().filter(|t| {
+                let tied_head = config.tie_word_embeddings && t.name == tensors::LM_HEAD;
+                !tied_head && expected.iter().any(|e| e.name == t.name)
+            })
+        };
         let total: usize = needed().map(|t| t.byte_len() as usize).sum();
         let mut weights = HashMap::new();
         let mut weight_types = HashMap::new();

@@ -255,7 +255,8 @@ impl Session {
 
     /// Appends tokens to sequences and returns the logits asked for.
     ///
-    /// Either everything is done or nothing: after an error every sequence is as long as before.
+    /// Either everything is done or nothing: after an error every sequence is as long as before. Only where the device
+    /// fails to copy the rows that a fork shared is the sequence released: it would hold rows that were never written.
     ///
     /// # Errors
     /// [`EngineError::EmptyInput`], [`EngineError::TokenOutOfRange`], [`EngineError::PositionOutOfRange`],
@@ -267,7 +268,9 @@ impl Session {
         let result = self.append_and_run(inputs, &before);
         if result.is_err() {
             for (input, len) in inputs.iter().zip(&before) {
-                self.truncate(input.sequence, *len)?;
+                if self.len(input.sequence).is_ok() {
+                    self.truncate(input.sequence, *len)?;
+                }
             }
         }
         result
@@ -276,7 +279,11 @@ impl Session {
     fn append_and_run(&mut self, inputs: &[SequenceInput<'_>], before: &[usize]) -> Result<Logits, EngineError> {
         for input in inputs {
             let copies = self.cache.append(input.sequence, input.tokens.len())?;
-            self.copy_rows(&copies)?;
+            if let Err(error) = self.copy_rows(&copies) {
+                // The sequence has left the rows it shared and has no copy of them: it is lost.
+                self.cache.release(input.sequence)?;
+                return Err(error);
+            }
         }
         let vocab_size = self.model.config().vocab_size;
         let mut logits = Logits { vocab_size, per_input: vec![Vec::new(); inputs.len()] };

@@ -2,7 +2,8 @@
 //! [`Plan`]), the placement of graphs on them, and the [`Config`] that `camelid.toml` holds.
 //!
 //! No backend is named here and none is chosen by default or in another's place; models, caches and samplers live
-//! above, in the engine. Whoever drives a device starts at [`DeviceHandle`], whoever adds a setting at [`config::KEYS`].
+//! above, in the engine. Whoever drives a device starts at [`DeviceHandle`], whoever adds a setting at
+//! [`config::KEYS`].
 
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

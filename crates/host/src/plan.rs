@@ -184,7 +184,8 @@ fn fit(graph: &Graph, value: &Value, buffer: &Buffer, offset: usize) -> Result<R
     match offset.checked_add(needed) {
         Some(end) if end <= size => Ok(offset..end),
         _ => Err(format!(
-            "it takes {needed} bytes ({ty} at the range's maximum), but `{name}` has {size} and it lies at offset {offset}"
+            "it takes {needed} bytes ({ty} at the range's maximum), but `{name}` has {size} and it lies at \
+             offset {offset}"
         )),
     }
 }

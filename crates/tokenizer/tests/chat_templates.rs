@@ -104,9 +104,9 @@ fn templates_without_end_are_stopped() {
 /// A value nested deep enough makes code that walks it, or frees it, overflow the stack.
 #[test]
 fn deeply_nested_values_do_no_harm() {
-    let more = format!("{}ns.l{}", "[".repeat(100), "]".repeat(100));
+    let more = format!("{}ns.l{}", "[".repeat(40), "]".repeat(40));
     let nest =
-        format!("{{% set ns = namespace(l=[]) %}}{{% for i in range(9000) %}}{{% set ns.l = {more} %}}{{% endfor %}}");
+        format!("{{% set ns = namespace(l=[]) %}}{{% for i in range(90000) %}}{{% set ns.l = {more} %}}{{% endfor %}}");
     let many: Vec<Value> = (0..5000).map(|_| json!({"role": "user", "content": ""})).collect();
     // Few messages allow few steps: the depth then is that at which the template is stopped.
     for messages in [&many[..], &many[..1]] {

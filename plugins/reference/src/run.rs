@@ -49,8 +49,8 @@ impl Step<'_> {
         let graph = &self.plan.graph;
         let node = graph.node(id);
         let failed = |source| Error::Op { node: graph.describe(id), source };
-        if let Some(table) = node.op.changes_in_place() {
-            return self.change(node, node.inputs[table])?.map_err(failed);
+        if node.op.changes_in_place().is_some() {
+            return self.change(node)?.map_err(failed);
         }
         let result = node.outputs[0]; // operations with several results are macros, which have no kernel here
         let home = self.plan.home(result);
@@ -67,18 +67,19 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Runs a node that changes `table` in place.
-    fn change(&mut self, node: &Node, table: ValueId) -> Result<Result<(), OpError>, Error> {
+    /// Runs a node that changes its first operand in place.
+    fn change(&mut self, node: &Node) -> Result<Result<(), OpError>, Error> {
+        let (table, others) = node.inputs.split_first().expect("the first operand is the table");
         // The other operands may lie in the buffer that is changed, beside the table, so they are copied: they are as
         // large as the step, not as the table.
-        let others = node.inputs.iter().filter(|v| **v != table);
-        let others = others.map(|v| self.view(*v)).map(|v| v.map(|v| (v.dtype, v.dims, v.bytes.to_vec())));
-        let others = others.collect::<Result<Vec<_>, _>>()?;
-        let others: Vec<Tensor<'_>> =
-            others.iter().map(|(dtype, dims, bytes)| Tensor { dtype: *dtype, dims: dims.clone(), bytes }).collect();
-        let Tensor { dtype, dims, bytes } = self.view(table)?;
+        let copies = others.iter().map(|v| self.view(*v).map(|v| (v.dtype, v.dims, v.bytes.to_vec())));
+        let copies = copies.collect::<Result<Vec<_>, _>>()?;
+        let others = copies.iter().map(|(dtype, dims, bytes)| Tensor { dtype: *dtype, dims: dims.clone(), bytes });
+        let others: Vec<Tensor<'_>> = others.collect();
+
+        let Tensor { dtype, dims, bytes } = self.view(*table)?;
         let (rows, len) = (dims[0], bytes.len());
-        let bytes = match self.plan.home(table) {
+        let bytes = match self.plan.home(*table) {
             Home::Buffer(location) => self.buffers.write(location, len)?,
             Home::Scratch(storage) => self.scratch.get_mut(&storage).expect(ALIVE).bytes_mut(),
         };

@@ -33,22 +33,22 @@ impl Backends {
                            "devices": devices, "note": note})
                 })
                 .collect();
-            println!("{}", serde_json::to_string_pretty(&list)?);
+            outln!("{}", serde_json::to_string_pretty(&list)?);
             return Ok(());
         }
         for e in registry.entries() {
-            println!("{} {} ({})", e.name, e.version, e.origin);
+            outln!("{} {} ({})", e.name, e.version, e.origin);
             match &e.devices {
                 Ok(devices) => {
                     for (i, d) in devices.list.iter().enumerate() {
                         let memory = d.memory.map(|m| format!(", {:.1} GiB", m as f64 / (1u64 << 30) as f64));
-                        println!("  device {i}: {} [{}{}]", d.name, d.kind, memory.unwrap_or_default());
+                        outln!("  device {i}: {} [{}{}]", d.name, d.kind, memory.unwrap_or_default());
                     }
                     if let Some(note) = &devices.note {
-                        println!("  note: {note}");
+                        outln!("  note: {note}");
                     }
                 }
-                Err(error) => println!("  not usable: {error}"),
+                Err(error) => outln!("  not usable: {error}"),
             }
         }
         Ok(())

@@ -42,7 +42,9 @@ impl Bench {
         let options = setup.session_options(&model, Some(needed));
         if needed > options.context_size.unwrap_or(needed) {
             let most = options.context_size.unwrap_or(needed);
-            return Err(format!("depth and tokens need a context of {needed}, but it is {most}; see --context-size").into());
+            return Err(
+                format!("depth and tokens need a context of {needed}, but it is {most}; see --context-size").into()
+            );
         }
         let mut session = Session::new(model.clone(), &options)?;
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
@@ -56,11 +58,11 @@ impl Bench {
         }
         let result = self.result(&setup, &model, &prefill, &decode);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&result)?);
+            outln!("{}", serde_json::to_string_pretty(&result)?);
         } else {
-            println!("{} on {}", model.path().display(), setup.backend);
-            println!("prefill {:>6} tokens: {}", self.prompt_tokens, Spread::of(&prefill));
-            println!("decode  {:>6} tokens: {}", self.gen_tokens, Spread::of(&decode));
+            outln!("{} on {}", model.path().display(), setup.backend);
+            outln!("prefill {:>6} tokens: {}", self.prompt_tokens, Spread::of(&prefill));
+            outln!("decode  {:>6} tokens: {}", self.gen_tokens, Spread::of(&decode));
         }
         Ok(())
     }
@@ -74,7 +76,12 @@ impl Bench {
                 let sequence = self.at_depth(session, vocab_size)?;
                 let tokens = tokens(n, self.depth, vocab_size);
                 let start = Instant::now();
-                session.step(&[SequenceInput { sequence, tokens: &tokens, positions: None, outputs: Outputs::Last }])?;
+                session.step(&[SequenceInput {
+                    sequence,
+                    tokens: &tokens,
+                    positions: None,
+                    outputs: Outputs::Last,
+                }])?;
                 Some(n as f64 / start.elapsed().as_secs_f64())
             }
         };
@@ -84,8 +91,7 @@ impl Bench {
                 let sequence = self.at_depth(session, vocab_size)?;
                 let start = Instant::now();
                 for token in tokens(n, self.depth, vocab_size) {
-                    let input =
-                        SequenceInput { sequence, tokens: &[token], positions: None, outputs: Outputs::Last };
+                    let input = SequenceInput { sequence, tokens: &[token], positions: None, outputs: Outputs::Last };
                     session.step(&[input])?;
                 }
                 Some(n as f64 / start.elapsed().as_secs_f64())

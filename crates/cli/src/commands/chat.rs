@@ -100,7 +100,7 @@ impl Conversation {
             logprobs: None,
         };
         let (generation, _) = stream(&mut self.session, &self.model, request, true)?;
-        println!();
+        outln!();
         self.cached = history;
         self.cached.extend(&generation.tokens);
         self.cached.truncate(self.session.len(self.sequence)?);

@@ -1,5 +1,7 @@
 //! `camelid completions`: scripts that complete the command line.
 
+use std::io::Write;
+
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
@@ -14,7 +16,9 @@ pub struct Completions {
 
 impl Completions {
     pub fn run(self) -> Result<(), Error> {
-        clap_complete::generate(self.shell, &mut crate::Cli::command(), "camelid", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut crate::Cli::command(), "camelid", &mut script);
+        std::io::stdout().write_all(&script)?;
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct File {
-    /// Configuration file to read instead of ./camelid.toml
+    /// Configuration file to read over ./camelid.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -36,10 +36,10 @@ impl ConfigCommand {
         let loaded = load_config(file.config.as_deref(), Config::default())?;
         loaded.check_backends(&Registry::linked()?.names())?;
         match self.action {
-            Action::Check(_) => println!("the configuration is right: {} settings", loaded.settings().len()),
+            Action::Check(_) => outln!("the configuration is right: {} settings", loaded.settings().len()),
             Action::Show(_) => {
                 for setting in loaded.settings() {
-                    println!("{} = {}  # {}", setting.key, setting.value, setting.origin);
+                    outln!("{} = {}  # from {}", setting.key, setting.value, setting.origin);
                 }
             }
         }

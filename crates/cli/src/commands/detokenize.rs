@@ -34,7 +34,7 @@ impl Detokenize {
         let ids = parse(&text)?;
         let bytes = source::tokenizer(self.model.as_deref())?.decode(&ids, self.skip_special_tokens)?;
         if self.json {
-            println!("{}", serde_json::to_string(&String::from_utf8_lossy(&bytes))?);
+            outln!("{}", serde_json::to_string(&String::from_utf8_lossy(&bytes))?);
             return Ok(());
         }
         // The bytes as they are: tokens may end inside a character.

@@ -21,18 +21,18 @@ impl Explain {
         let setup = Setup::new(&self.run, self.run.overrides())?;
         let model = setup.model()?;
         let (graph, lowered) = session::placed_graph(&model, &setup.session_options(&model, None))?;
-        println!("# {} on {}", model.path().display(), setup.backend);
+        outln!("# {} on {}", model.path().display(), setup.backend);
         let mut by_op: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for l in &lowered {
             *by_op.entry((&l.op, &l.reason)).or_default() += 1;
         }
         if by_op.is_empty() {
-            println!("# every operation runs as it stands");
+            outln!("# every operation runs as it stands");
         }
         for ((op, reason), count) in by_op {
-            println!("# lowered: {count} x {op}: {reason}");
+            outln!("# lowered: {count} x {op}: {reason}");
         }
-        print!("{graph}");
+        out!("{graph}");
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ impl Generate {
         if self.json {
             print_json(&setup, &model, &tokens, seed, &generation, &timings)?;
         } else {
-            println!();
+            outln!();
             report(&model, &generation, &timings, tokens.len());
         }
         Ok(())
@@ -106,8 +106,8 @@ pub fn stream(
         }
     })?;
     match broken {
-        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok((generations.remove(0), timings)),
+        Some(error) => Err(error.into()),
+        None => Ok((generations.remove(0), timings)),
     }
 }
 
@@ -134,7 +134,7 @@ fn print_json(
             "decode_tokens_per_s": timings.decode_tokens_per_s(),
         },
     });
-    println!("{}", serde_json::to_string_pretty(&object)?);
+    outln!("{}", serde_json::to_string_pretty(&object)?);
     Ok(())
 }
 

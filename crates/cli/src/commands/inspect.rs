@@ -27,9 +27,9 @@ impl Inspect {
         let config = camelid_engine::read_config(&checkpoint)?;
         let description = describe(&checkpoint, &config, tokenizer.as_ref());
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&description)?);
+            outln!("{}", serde_json::to_string_pretty(&description)?);
         } else {
-            print_text(&description);
+            print_text(&description)?;
         }
         Ok(())
     }
@@ -89,27 +89,32 @@ fn describe(checkpoint: &Checkpoint, config: &LlamaConfig, tokenizer: Option<&Hf
 }
 
 /// The same for people: every field on a line, tensors as a table.
-fn print_text(d: &Value) {
+fn print_text(d: &Value) -> Result<(), Error> {
     let scalar = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     for key in ["path", "format", "architecture"] {
-        println!("{key:<24} {}", scalar(&d[key]));
+        outln!("{key:<24} {}", scalar(&d[key]));
     }
     let millions = d["parameters"].as_f64().unwrap_or(0.0) / 1e6;
     let mebibytes = d["bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
-    println!("{:<24} {millions:.1} M in {mebibytes:.1} MiB", "parameters");
+    outln!("{:<24} {millions:.1} M in {mebibytes:.1} MiB", "parameters");
     for section in ["config", "dtypes", "tokenizer"] {
-        println!("\n{section}");
+        outln!("\n{section}");
         match d[section].as_object() {
-            Some(fields) => fields.iter().for_each(|(k, v)| println!("  {k:<24} {}", scalar(v))),
-            None => println!("  none"),
+            Some(fields) => {
+                for (key, value) in fields {
+                    outln!("  {key:<24} {}", scalar(value));
+                }
+            }
+            None => outln!("  none"),
         }
     }
     match d["chat_template"].as_str() {
-        Some(template) => println!("\nchat template\n{}", template.trim_end()),
-        None => println!("\nchat template\n  none"),
+        Some(template) => outln!("\nchat template\n{}", template.trim_end()),
+        None => outln!("\nchat template\n  none"),
     }
-    println!("\ntensors");
+    outln!("\ntensors");
     for t in d["tensors"].as_array().into_iter().flatten() {
-        println!("  {:<52} {:>6} {}", scalar(&t["name"]), scalar(&t["dtype"]), t["shape"]);
+        outln!("  {:<52} {:>6} {}", scalar(&t["name"]), scalar(&t["dtype"]), t["shape"]);
     }
+    Ok(())
 }

@@ -31,11 +31,11 @@ impl Tokenize {
         let options = EncodeOptions { add_special_tokens: !self.no_special_tokens, ..EncodeOptions::default() };
         let ids = tokenizer.encode(&text, options)?.ids;
         if self.json {
-            println!("{}", serde_json::to_string(&ids)?);
+            outln!("{}", serde_json::to_string(&ids)?);
             return Ok(());
         }
         for id in ids {
-            println!("{id:>7}  {:?}", tokenizer.id_to_token(id).unwrap_or_default());
+            outln!("{id:>7}  {:?}", tokenizer.id_to_token(id).unwrap_or_default());
         }
         Ok(())
     }
