@@ -2,6 +2,8 @@
 //!
 //! The file comes from a package registry, pinned by version and SHA-256; without a network these tests fail and say so.
 
+#![allow(clippy::print_stdout, reason = "the margin belongs in the log")]
+
 mod common;
 
 use std::sync::Arc;
@@ -27,7 +29,7 @@ impl Golden {
     fn open() -> Golden {
         let folder = suite_dir().join("real");
         let toml = std::fs::read_to_string(folder.join("smollm2.toml")).unwrap().parse().unwrap();
-        Golden { fixture: Fixture::open(&folder.join("smollm2.safetensors")).unwrap(), toml }
+        Golden { fixture: Fixture::open(folder.join("smollm2.safetensors")).unwrap(), toml }
     }
 
     fn prompts(&self) -> &Vec<toml::Value> {

@@ -50,7 +50,7 @@ fn cases() -> Vec<Case> {
         .map(|folder| {
             let case: toml::Table = std::fs::read_to_string(folder.join("case.toml")).unwrap().parse().unwrap();
             let tolerance = case["tolerances"]["max_over_rms"].as_float().unwrap();
-            Case { expect: Fixture::open(&folder.join("expect.safetensors")).unwrap(), folder, tolerance }
+            Case { expect: Fixture::open(folder.join("expect.safetensors")).unwrap(), folder, tolerance }
         })
         .collect()
 }

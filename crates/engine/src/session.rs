@@ -4,30 +4,20 @@
 //! number of new tokens for any of its sequences and returns the logits asked for; how that becomes runs of the
 //! device is decided here, and gives the same logits whatever the split.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use camelid_core::Cache;
-use camelid_core::attention::CausalAttention;
-use camelid_core::backend::{BufferDesc, BufferUsage, Weight};
 use camelid_core::cache::{SequenceId, SlotCopy};
-use camelid_core::graph::{Graph, StepInput, SymbolRange, SymbolValues, TensorType, ValueKind};
-use camelid_core::llama::{self, GraphOptions, Input, ROPE_COS, ROPE_SIN};
 use camelid_core::tokenizer::TokenId;
-use camelid_core::{Bytes, DType};
-use camelid_host::{Buffer, LoweredOp, Plan};
+use camelid_host::LoweredOp;
 
-use crate::cache::{ContiguousCache, PagedCache};
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::options::{CacheKind, SessionOptions};
+use crate::options::SessionOptions;
+use crate::plans::{CompiledPlan, Plans, make_cache};
 use crate::step::{Part, Run};
-
-/// Most bytes the logits of one run may take; more output rows go in several runs.
-const LOGITS_BYTES: usize = 64 << 20;
-/// Most elements lowered attention may gather for one run, keys and values each.
-const GATHERED_ELEMENTS: usize = 16 << 20;
 
 /// A flag that another thread may raise to stop a step between two runs of the device.
 #[derive(Clone, Debug, Default)]
@@ -112,29 +102,11 @@ impl Logits {
 
 /// Sequences on a device. See the module's documentation.
 pub struct Session {
-    // Dropped first: a plan must not outlive the buffers it is bound to.
-    plans: Vec<CompiledPlan>,
-    inputs: HashMap<StepInput, Buffer>,
-    logits: Buffer,
-    planes: Vec<Plane>,
+    plans: Plans,
     cache: Box<dyn Cache>,
     model: Arc<Model>,
     context_size: usize,
-    max_rows: usize,
-    lowered: Vec<LoweredOp>,
     cancel: CancelToken,
-}
-
-struct CompiledPlan {
-    plan: Plan,
-    inputs: Vec<StepInput>,
-    range: SymbolRange,
-}
-
-/// The memory behind one state of the graph.
-struct Plane {
-    buffer: Buffer,
-    row_bytes: usize,
 }
 
 impl std::fmt::Debug for Session {
@@ -164,33 +136,8 @@ impl Session {
             );
         }
         let cache = make_cache(options, context_size)?;
-        let builder = PlanBuilder { model: &model, options, cache: &*cache, context_size };
-        let (graphs, lowered) = builder.graphs()?;
-        let general = graphs.last().expect("there is a plan for every step");
-
-        let mut buffers = Buffers { model: &model, by_name: HashMap::new(), context_size };
-        for graph in &graphs {
-            buffers.allocate(graph, general.range())?;
-        }
-        let plans = graphs.iter().map(|graph| buffers.compile(graph)).collect::<Result<Vec<_>, _>>()?;
-        let mut inputs = HashMap::new();
-        let mut planes = Vec::new();
-        for (_, value) in general.bound_values() {
-            let buffer = buffers.by_name.get(&value.name).cloned();
-            match (value.kind, buffer) {
-                (ValueKind::Step(input), Some(buffer)) => drop(inputs.insert(input, buffer)),
-                (ValueKind::State, Some(buffer)) => {
-                    let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
-                    let row_bytes = value.ty.dtype.row_bytes(width).expect("a plane's type has no blocks");
-                    planes.push(Plane { buffer, row_bytes });
-                }
-                _ => {}
-            }
-        }
-        let logits = buffers.by_name[LOGITS].clone();
-        let max_rows = general.range().max.get(camelid_core::graph::Symbol::O);
-        let cancel = CancelToken::default();
-        Ok(Session { plans, inputs, logits, planes, cache, model, context_size, max_rows, lowered, cancel })
+        let plans = Plans::new(&model, options, &*cache, context_size)?;
+        Ok(Session { plans, cache, model, context_size, cancel: CancelToken::default() })
     }
 
     /// The model.
@@ -205,7 +152,7 @@ impl Session {
 
     /// The operations that are computed from core operations because the backend does not have them.
     pub fn lowered(&self) -> &[LoweredOp] {
-        &self.lowered
+        &self.plans.lowered
     }
 
     /// The flag that stops a step between two runs of the device.
@@ -344,8 +291,8 @@ impl Session {
 
     /// Packs the inputs into runs that fit the largest plan, with the index of the input each part belongs to.
     fn split<'a>(&self, inputs: &[SequenceInput<'a>], before: &[usize]) -> Vec<(Run<'a>, Vec<usize>)> {
-        use camelid_core::graph::Symbol::{S, T};
-        let max = self.plans.last().expect("there is a plan for every step").range.max;
+        use camelid_core::graph::Symbol::{O, S, T};
+        let max = self.plans.largest().max;
         let mut runs: Vec<(Run<'a>, Vec<usize>)> = Vec::new();
         let (mut tokens, mut rows) = (0, 0);
         for (owner, (input, start)) in inputs.iter().zip(before).enumerate() {
@@ -353,7 +300,7 @@ impl Session {
             while done < input.tokens.len() {
                 let full = runs.last().is_none_or(|(run, _)| {
                     let next_row = usize::from(input.outputs.includes(done, input.tokens.len()));
-                    tokens == max.get(T) || rows + next_row > self.max_rows || run.parts.len() == max.get(S)
+                    tokens == max.get(T) || rows + next_row > max.get(O) || run.parts.len() == max.get(S)
                 });
                 if full {
                     runs.push((Run { parts: Vec::new() }, Vec::new()));
@@ -363,7 +310,7 @@ impl Session {
                 let mut count = 0;
                 while done + count < input.tokens.len() && tokens + count < max.get(T) {
                     if input.outputs.includes(done + count, input.tokens.len()) {
-                        if rows + outputs.len() == self.max_rows {
+                        if rows + outputs.len() == max.get(O) {
                             break;
                         }
                         outputs.push(count);
@@ -392,11 +339,11 @@ impl Session {
     fn run(&self, run: &Run<'_>) -> Result<Vec<f32>, EngineError> {
         let symbols = run.symbols();
         let fits = |p: &&CompiledPlan| p.range.violation(&symbols).is_none();
-        let plan = self.plans.iter().find(fits).expect("runs are split to fit the largest plan");
+        let plan = self.plans.compiled.iter().find(fits).expect("runs are split to fit the largest plan");
         for input in &plan.inputs {
             let contents = run.contents(*input, &*self.cache)?;
             if !contents.is_empty() {
-                self.inputs[input].write(0, &contents)?;
+                self.plans.inputs[input].write(0, &contents)?;
             }
         }
         plan.plan.run(&symbols)?;
@@ -405,13 +352,13 @@ impl Session {
         if bytes.is_empty() {
             self.model.device().sync()?;
         } else {
-            self.logits.read(0, &mut bytes)?;
+            self.plans.logits.read(0, &mut bytes)?;
         }
         Ok(bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect())
     }
 
     fn copy_rows(&self, copies: &[SlotCopy]) -> Result<(), EngineError> {
-        for plane in &self.planes {
+        for plane in &self.plans.planes {
             for copy in copies {
                 let at = |row: usize| (&plane.buffer, row * plane.row_bytes);
                 self.model.device().copy(at(copy.to), at(copy.from), copy.rows * plane.row_bytes)?;
@@ -419,164 +366,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The graph that a session with these options computes any step with, as the device takes it, and what was lowered
-/// for that.
-pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
-    options.check()?;
-    let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
-    let cache = make_cache(options, context_size)?;
-    let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size }.graphs()?;
-    Ok((graphs.pop().expect("there is a plan for every step"), lowered))
-}
-
-const LOGITS: &str = "logits";
-
-fn make_cache(options: &SessionOptions, context_size: usize) -> Result<Box<dyn Cache>, EngineError> {
-    let rows = |per_sequence: usize| per_sequence.checked_mul(options.max_sequences).filter(|n| *n < i32::MAX as usize);
-    let too_large = || EngineError::Option {
-        option: "context_size * max_sequences",
-        found: format!("{context_size} * {}", options.max_sequences),
-        rule: "be less than 2147483647".into(),
-    };
-    match options.cache {
-        CacheKind::Contiguous => {
-            rows(context_size).ok_or_else(too_large)?;
-            Ok(Box::new(ContiguousCache::new(options.max_sequences, context_size)))
-        }
-        CacheKind::Paged { block_size } => {
-            let blocks = context_size.div_ceil(block_size);
-            rows(blocks * block_size).ok_or_else(too_large)?;
-            let num_blocks = blocks * options.max_sequences;
-            Ok(Box::new(PagedCache::new(num_blocks, block_size, options.max_sequences, context_size)))
-        }
-    }
-}
-
-/// Makes the session's graphs: what shapes there will be is settled here.
-struct PlanBuilder<'a> {
-    model: &'a Model,
-    options: &'a SessionOptions,
-    cache: &'a dyn Cache,
-    context_size: usize,
-}
-
-impl PlanBuilder<'_> {
-    /// The graphs, the one that fits every run last, as the device computes them, and what was lowered for that.
-    fn graphs(&self) -> Result<(Vec<Graph>, Vec<LoweredOp>), EngineError> {
-        let config = self.model.config();
-        let mut tokens = self.options.batch_size.min(self.cache.layout().num_slots);
-        let (mut general, lowered) = self.graph(self.general_range(tokens))?;
-        let gathers = |v: &camelid_core::graph::Value| matches!(v.kind, ValueKind::Step(StepInput::ContextRow { .. }));
-        if general.values().iter().any(gathers) {
-            // Lowered attention takes a context for each token: keep that within bounds.
-            let per_token = self.context_size * config.num_key_value_heads * config.head_dim;
-            tokens = tokens.min((GATHERED_ELEMENTS / per_token).max(1));
-            (general, _) = self.graph(self.general_range(tokens))?;
-        }
-        let one = SymbolRange { min: symbols(1, 1, 1, 1), max: symbols(1, 1, 1, self.context_size) };
-        Ok((vec![self.graph(one)?.0, general], lowered))
-    }
-
-    fn general_range(&self, tokens: usize) -> SymbolRange {
-        let vocab_size = self.model.config().vocab_size;
-        let rows = (LOGITS_BYTES / (vocab_size * size_of::<f32>())).clamp(1, tokens);
-        let max = symbols(tokens, self.options.max_sequences.min(tokens), rows, self.context_size);
-        SymbolRange { min: symbols(1, 1, 0, 1), max }
-    }
-
-    fn graph(&self, range: SymbolRange) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
-        let options = GraphOptions {
-            attention: &CausalAttention,
-            layout: self.cache.layout(),
-            kv_dtype: self.options.kv_dtype,
-            range,
-            positions: self.context_size,
-            input: Input::Tokens,
-            window: None,
-            hidden_states: false,
-        };
-        let graph = llama::build(self.model.config(), self.model.weight_types(), &options)
-            .map_err(|source| EngineError::Graph { path: self.model.path().to_owned(), source })?;
-        let placed = self.model.device().place(&graph, self.options.on_unsupported)?;
-        Ok((placed.graph, placed.lowered))
-    }
-}
-
-fn symbols(tokens: usize, sequences: usize, outputs: usize, context: usize) -> SymbolValues {
-    SymbolValues::new(tokens, sequences, outputs, context)
-}
-
-/// The session's own memory, by the name of the value or output; every graph binds to the same.
-struct Buffers<'a> {
-    model: &'a Model,
-    by_name: HashMap<String, Buffer>,
-    context_size: usize,
-}
-
-impl Buffers<'_> {
-    fn allocate(&mut self, graph: &Graph, range: &SymbolRange) -> Result<(), EngineError> {
-        for (id, value) in graph.bound_values() {
-            let (name, usage) = match value.kind {
-                ValueKind::Weight if value.name == ROPE_COS || value.name == ROPE_SIN => {
-                    self.load_rope_tables(&value.ty)?;
-                    continue;
-                }
-                ValueKind::Weight => continue,
-                ValueKind::Step(_) | ValueKind::Input => (value.name.clone(), BufferUsage::Input),
-                ValueKind::State => (value.name.clone(), BufferUsage::State),
-                ValueKind::Computed => (output_name(graph, id), BufferUsage::Output),
-            };
-            if self.by_name.contains_key(&name) {
-                continue;
-            }
-            let size = value.ty.bytes(&range.max).ok_or_else(|| EngineError::Option {
-                option: "context_size",
-                found: self.context_size.to_string(),
-                rule: format!("leave `{name}` ({}) a size that fits in memory", value.ty),
-            })?;
-            // A buffer of no bytes is nothing a device needs to understand.
-            let desc = BufferDesc { name: name.clone(), size: size.max(4), usage };
-            self.by_name.insert(name, self.model.device().alloc(desc)?);
-        }
-        Ok(())
-    }
-
-    fn load_rope_tables(&mut self, ty: &TensorType) -> Result<(), EngineError> {
-        if self.by_name.contains_key(ROPE_COS) {
-            return Ok(());
-        }
-        let (cos, sin) = llama::rope::tables(self.model.config(), self.model.rope_divisors(), self.context_size);
-        for (name, table) in [(ROPE_COS, cos), (ROPE_SIN, sin)] {
-            debug_assert_eq!(ty.dtype, DType::F32);
-            let data = Bytes::from(table.into_iter().flat_map(f32::to_ne_bytes).collect::<Vec<u8>>());
-            let weight = Weight { name: name.into(), ty: *ty, data, may_repack: false };
-            self.by_name.insert(name.into(), self.model.device().load_weight(weight)?.0);
-        }
-        Ok(())
-    }
-
-    fn compile(&self, graph: &Graph) -> Result<CompiledPlan, EngineError> {
-        let mut bindings = Vec::new();
-        let mut inputs = Vec::new();
-        for (id, value) in graph.bound_values() {
-            let name = if value.kind == ValueKind::Computed { &output_name(graph, id) } else { &value.name };
-            let buffer = self.by_name.get(name).or_else(|| self.model.weight(name));
-            let buffer = buffer.ok_or_else(|| EngineError::Graph {
-                path: self.model.path().to_owned(),
-                source: camelid_core::graph::GraphError::Unbound(name.clone()),
-            })?;
-            bindings.push((id, buffer.clone(), 0));
-            if let ValueKind::Step(input) = value.kind {
-                inputs.push(input);
-            }
-        }
-        let plan = self.model.device().compile(graph, &bindings)?;
-        Ok(CompiledPlan { plan, inputs, range: *graph.range() })
-    }
-}
-
-fn output_name(graph: &Graph, id: camelid_core::graph::ValueId) -> String {
-    graph.outputs().iter().find(|o| o.value == id).map_or_else(String::new, |o| o.name.clone())
 }

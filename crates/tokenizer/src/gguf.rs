@@ -39,7 +39,8 @@ pub struct GgufVocab {
     pub token_types: Option<Vec<i32>>,
     /// `tokenizer.ggml.merges`: `left right`, the most frequent first.
     pub merges: Option<Vec<String>>,
-    /// `tokenizer.ggml.bos_token_id`
+    /// `tokenizer.ggml.bos_token_id`; without it and the next ones, `llama` vocabularies have 1, 2 and 0 as SentencePiece
+    /// does, if those tokens are what they should be.
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`
     pub eos: Option<u32>,
@@ -98,12 +99,8 @@ impl HfTokenizer {
 }
 
 fn sentencepiece(mut vocab: GgufVocab) -> Result<HfTokenizer, LoadError> {
-    // The ids that SentencePiece trains with by default.
-    let default = |id: u32| ((id as usize) < vocab.tokens.len()).then_some(id);
-    vocab.unk = vocab.unk.or_else(|| default(0));
-    vocab.bos = vocab.bos.or_else(|| default(1));
-    vocab.eos = vocab.eos.or_else(|| default(2));
-    let checked = check(&mut vocab)?;
+    sentencepiece_defaults(&mut vocab)?;
+    let checked = check(&vocab)?;
     let scores = scores(&vocab)?;
 
     let mut pieces = Vec::with_capacity(checked.tokens.len());
@@ -155,9 +152,23 @@ fn sentencepiece(mut vocab: GgufVocab) -> Result<HfTokenizer, LoadError> {
     assemble(vocab, checked, library, Some(encoder), true)
 }
 
+/// Finds the special tokens that the file does not name: at the ids and under the names that SentencePiece gives them.
+fn sentencepiece_defaults(vocab: &mut GgufVocab) -> Result<(), LoadError> {
+    let kinds = kinds(vocab)?;
+    let at = |id: usize, name: &str, kind: Kind| {
+        let fits = vocab.tokens.get(id).is_some_and(|text| kinds[id] == kind || text == name);
+        fits.then_some(id as TokenId)
+    };
+    let (unk, bos, eos) = (at(0, "<unk>", Kind::Unknown), at(1, "<s>", Kind::Control), at(2, "</s>", Kind::Control));
+    vocab.unk = vocab.unk.or(unk);
+    vocab.bos = vocab.bos.or(bos);
+    vocab.eos = vocab.eos.or(eos);
+    Ok(())
+}
+
 fn byte_level(mut vocab: GgufVocab) -> Result<HfTokenizer, LoadError> {
     let pre = pre_tokenizer::by_name(vocab.pre.as_deref())?;
-    let checked = check(&mut vocab)?;
+    let checked = check(&vocab)?;
     let Some(merges) = vocab.merges.take() else {
         return Err(bad("merges", None, "missing", "a gpt2 vocabulary needs them: convert the model again"));
     };
@@ -231,7 +242,7 @@ fn assemble(
 }
 
 /// Checks lengths, kinds, ids and that no text is there twice.
-fn check(vocab: &mut GgufVocab) -> Result<Checked, LoadError> {
+fn check(vocab: &GgufVocab) -> Result<Checked, LoadError> {
     let count = vocab.tokens.len();
     if count == 0 {
         return Err(bad(

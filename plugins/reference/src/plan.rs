@@ -82,8 +82,8 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), Error> {
 
 /// Whether indices into the value can be counted at the largest symbols, even where another dimension is zero.
 fn is_countable(ty: &TensorType, graph: &Graph) -> bool {
-    let sizes = ty.shape.dims().iter().map(|d| graph.range().max.size(*d).max(1));
-    let elements = sizes.fold(Some(1usize), |n, size| n?.checked_mul(size));
+    let mut sizes = ty.shape.dims().iter().map(|d| graph.range().max.size(*d).max(1));
+    let elements = sizes.try_fold(1usize, |n, size| n.checked_mul(size));
     // No type takes more than four bytes an element.
     elements.is_some_and(|n| n <= isize::MAX as usize / 4)
 }

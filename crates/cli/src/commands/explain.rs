@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use camelid_engine::session;
+use camelid_engine::placed_graph;
 use clap::Args;
 
 use crate::Error;
@@ -20,11 +20,11 @@ impl Explain {
     pub fn run(self) -> Result<(), Error> {
         let setup = Setup::new(&self.run, self.run.overrides())?;
         let model = setup.model()?;
-        let (graph, lowered) = session::placed_graph(&model, &setup.session_options(&model, None))?;
+        let (graph, lowered) = placed_graph(&model, &setup.session_options(&model, None))?;
         outln!("# {} on {}", model.path().display(), setup.backend);
         let mut by_op: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for l in &lowered {
-            *by_op.entry((&l.op, &l.reason)).or_default() += 1;
+            *by_op.entry((l.op, &l.reason)).or_default() += 1;
         }
         if by_op.is_empty() {
             outln!("# every operation runs as it stands");

@@ -97,12 +97,13 @@ pub fn stream(
     let mut out = std::io::stdout().lock();
     let mut broken = None;
     let (mut generations, timings) = generate(session, model.tokenizer()?, vec![request], &cancel, &mut |event| {
-        if print && !event.text.is_empty() {
-            if let Err(error) = out.write_all(event.text.as_bytes()).and_then(|()| out.flush()) {
-                // Nobody reads any more: there is no use in going on.
-                broken.get_or_insert(error);
-                cancel.cancel();
-            }
+        if print
+            && !event.text.is_empty()
+            && let Err(error) = out.write_all(event.text.as_bytes()).and_then(|()| out.flush())
+        {
+            // Nobody reads any more: there is no use in going on.
+            broken.get_or_insert(error);
+            cancel.cancel();
         }
     })?;
     match broken {

@@ -16,7 +16,8 @@ pub(super) fn softmax(
     Zip::indexed(y.rows_mut()).and(x.rows()).par_for_each(|row, mut y, x| {
         // Row `row` of x belongs to token `row / (rows / T)`.
         let mask = mask.as_ref().map(|mask| mask.row(row * mask.nrows() / rows).to_slice().expect("rows are dense")); // [L]
-        let visible: Vec<usize> = (0..x.len()).filter(|i| mask.is_none_or(|m| !(m[*i] <= MASKED))).collect();
+        let visible: Vec<usize> =
+            (0..x.len()).filter(|i| mask.is_none_or(|m| m[*i] > MASKED || m[*i].is_nan())).collect();
         let score = |i: &usize| f64::from(scale) * f64::from(x[*i]) + mask.map_or(0.0, |m| f64::from(m[*i]));
         let mut weights: Vec<f64> = visible.iter().map(score).collect();
         normalize(&mut weights);

@@ -1,0 +1,249 @@
+//! The plans of a session: its graphs, its memory, and what is bound to what. All of it is settled before the first step.
+
+use std::collections::HashMap;
+
+use camelid_core::Cache;
+use camelid_core::attention::CausalAttention;
+use camelid_core::backend::{BufferDesc, BufferUsage, Weight};
+use camelid_core::graph::{Graph, StepInput, SymbolRange, SymbolValues, TensorType, ValueId, ValueKind};
+use camelid_core::llama::{self, GraphOptions, Input, ROPE_COS, ROPE_SIN};
+use camelid_core::{Bytes, DType};
+use camelid_host::{Buffer, LoweredOp, Plan};
+
+use crate::cache::{ContiguousCache, PagedCache};
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::options::{CacheKind, SessionOptions};
+
+/// Most bytes the logits of one run may take; more output rows go in several runs.
+const LOGITS_BYTES: usize = 64 << 20;
+/// Most elements lowered attention may gather for one run, keys and values each.
+const GATHERED_ELEMENTS: usize = 16 << 20;
+
+/// What a session runs, and the memory it runs on.
+pub(crate) struct Plans {
+    // Dropped first: a plan must not outlive the buffers it is bound to.
+    /// The plan that fits every run comes last.
+    pub compiled: Vec<CompiledPlan>,
+    /// Where each input of a step is written.
+    pub inputs: HashMap<StepInput, Buffer>,
+    /// `[O, vocab_size] f32`.
+    pub logits: Buffer,
+    /// The cache's planes, of all layers.
+    pub planes: Vec<Plane>,
+    /// What the device computes from core operations.
+    pub lowered: Vec<LoweredOp>,
+}
+
+/// A compiled graph and what to write before it runs.
+pub(crate) struct CompiledPlan {
+    pub plan: Plan,
+    pub inputs: Vec<StepInput>,
+    pub range: SymbolRange,
+}
+
+/// The memory behind one state of the graph.
+pub(crate) struct Plane {
+    pub buffer: Buffer,
+    pub row_bytes: usize,
+}
+
+impl Plans {
+    /// Plans and memory for sequences of up to `context_size` tokens in `cache`.
+    pub fn new(
+        model: &Model,
+        options: &SessionOptions,
+        cache: &dyn Cache,
+        context_size: usize,
+    ) -> Result<Plans, EngineError> {
+        let (graphs, lowered) = PlanBuilder { model, options, cache, context_size }.graphs()?;
+        let general = graphs.last().expect("there is a plan for every step");
+        let mut buffers = Buffers { model, by_name: HashMap::new(), context_size };
+        for graph in &graphs {
+            buffers.allocate(graph, general.range())?;
+        }
+        let compiled = graphs.iter().map(|graph| buffers.compile(graph)).collect::<Result<_, _>>()?;
+        let mut inputs = HashMap::new();
+        let mut planes = Vec::new();
+        for (_, value) in general.bound_values() {
+            match (value.kind, buffers.by_name.get(&value.name)) {
+                (ValueKind::Step(input), Some(buffer)) => {
+                    inputs.insert(input, buffer.clone());
+                }
+                (ValueKind::State, Some(buffer)) => {
+                    let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
+                    let row_bytes = value.ty.dtype.row_bytes(width).expect("a plane's type has no blocks");
+                    planes.push(Plane { buffer: buffer.clone(), row_bytes });
+                }
+                _ => {}
+            }
+        }
+        Ok(Plans { compiled, inputs, logits: buffers.by_name[LOGITS].clone(), planes, lowered })
+    }
+
+    /// The range of the plan that fits every run.
+    pub fn largest(&self) -> &SymbolRange {
+        &self.compiled.last().expect("there is a plan for every step").range
+    }
+}
+
+/// The graph that a session with these options computes any step with, as the device takes it, and what was lowered
+/// for that.
+pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
+    options.check()?;
+    let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
+    let cache = make_cache(options, context_size)?;
+    let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size }.graphs()?;
+    Ok((graphs.pop().expect("there is a plan for every step"), lowered))
+}
+
+const LOGITS: &str = "logits";
+
+/// The cache that the options ask for.
+pub(crate) fn make_cache(options: &SessionOptions, context_size: usize) -> Result<Box<dyn Cache>, EngineError> {
+    let rows = |per_sequence: usize| per_sequence.checked_mul(options.max_sequences).filter(|n| *n < i32::MAX as usize);
+    let too_large = || EngineError::Option {
+        option: "context_size * max_sequences",
+        found: format!("{context_size} * {}", options.max_sequences),
+        rule: "be less than 2147483647".into(),
+    };
+    match options.cache {
+        CacheKind::Contiguous => {
+            rows(context_size).ok_or_else(too_large)?;
+            Ok(Box::new(ContiguousCache::new(options.max_sequences, context_size)))
+        }
+        CacheKind::Paged { block_size } => {
+            let blocks = context_size.div_ceil(block_size);
+            rows(blocks * block_size).ok_or_else(too_large)?;
+            let num_blocks = blocks * options.max_sequences;
+            Ok(Box::new(PagedCache::new(num_blocks, block_size, options.max_sequences, context_size)))
+        }
+    }
+}
+
+/// Makes the session's graphs: what shapes there will be is settled here.
+struct PlanBuilder<'a> {
+    model: &'a Model,
+    options: &'a SessionOptions,
+    cache: &'a dyn Cache,
+    context_size: usize,
+}
+
+impl PlanBuilder<'_> {
+    /// The graphs, the one that fits every run last, as the device computes them, and what was lowered for that.
+    fn graphs(&self) -> Result<(Vec<Graph>, Vec<LoweredOp>), EngineError> {
+        let config = self.model.config();
+        let mut tokens = self.options.batch_size.min(self.cache.layout().num_slots);
+        let (mut general, lowered) = self.graph(self.general_range(tokens))?;
+        let gathers = |v: &camelid_core::graph::Value| matches!(v.kind, ValueKind::Step(StepInput::ContextRow { .. }));
+        if general.values().iter().any(gathers) {
+            // Lowered attention takes a context for each token: keep that within bounds.
+            let per_token = self.context_size * config.num_key_value_heads * config.head_dim;
+            tokens = tokens.min((GATHERED_ELEMENTS / per_token).max(1));
+            (general, _) = self.graph(self.general_range(tokens))?;
+        }
+        let one = SymbolRange { min: symbols(1, 1, 1, 1), max: symbols(1, 1, 1, self.context_size) };
+        Ok((vec![self.graph(one)?.0, general], lowered))
+    }
+
+    fn general_range(&self, tokens: usize) -> SymbolRange {
+        let vocab_size = self.model.config().vocab_size;
+        let rows = (LOGITS_BYTES / (vocab_size * size_of::<f32>())).clamp(1, tokens);
+        let max = symbols(tokens, self.options.max_sequences.min(tokens), rows, self.context_size);
+        SymbolRange { min: symbols(1, 1, 0, 1), max }
+    }
+
+    fn graph(&self, range: SymbolRange) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
+        let options = GraphOptions {
+            attention: &CausalAttention,
+            layout: self.cache.layout(),
+            kv_dtype: self.options.kv_dtype,
+            range,
+            positions: self.context_size,
+            input: Input::Tokens,
+            window: None,
+            hidden_states: false,
+        };
+        let graph = llama::build(self.model.config(), self.model.weight_types(), &options)
+            .map_err(|source| EngineError::Graph { path: self.model.path().to_owned(), source })?;
+        let placed = self.model.device().place(&graph, self.options.on_unsupported)?;
+        Ok((placed.graph, placed.lowered))
+    }
+}
+
+fn symbols(tokens: usize, sequences: usize, outputs: usize, context: usize) -> SymbolValues {
+    SymbolValues::new(tokens, sequences, outputs, context)
+}
+
+/// The session's own memory, by the name of the value or output; every graph binds to the same.
+struct Buffers<'a> {
+    model: &'a Model,
+    by_name: HashMap<String, Buffer>,
+    context_size: usize,
+}
+
+impl Buffers<'_> {
+    fn allocate(&mut self, graph: &Graph, range: &SymbolRange) -> Result<(), EngineError> {
+        for (id, value) in graph.bound_values() {
+            let (name, usage) = match value.kind {
+                ValueKind::Weight if value.name == ROPE_COS || value.name == ROPE_SIN => {
+                    self.load_rope_tables(&value.ty)?;
+                    continue;
+                }
+                ValueKind::Weight => continue,
+                ValueKind::Step(_) | ValueKind::Input => (value.name.clone(), BufferUsage::Input),
+                ValueKind::State => (value.name.clone(), BufferUsage::State),
+                ValueKind::Computed => (output_name(graph, id), BufferUsage::Output),
+            };
+            if self.by_name.contains_key(&name) {
+                continue;
+            }
+            let size = value.ty.bytes(&range.max).ok_or_else(|| EngineError::Option {
+                option: "context_size",
+                found: self.context_size.to_string(),
+                rule: format!("leave `{name}` ({}) a size that fits in memory", value.ty),
+            })?;
+            // A buffer of no bytes is nothing a device needs to understand.
+            let desc = BufferDesc { name: name.clone(), size: size.max(4), usage };
+            self.by_name.insert(name, self.model.device().alloc(desc)?);
+        }
+        Ok(())
+    }
+
+    fn load_rope_tables(&mut self, ty: &TensorType) -> Result<(), EngineError> {
+        if self.by_name.contains_key(ROPE_COS) {
+            return Ok(());
+        }
+        let (cos, sin) = llama::rope::tables(self.model.config(), self.model.rope_divisors(), self.context_size);
+        for (name, table) in [(ROPE_COS, cos), (ROPE_SIN, sin)] {
+            debug_assert_eq!(ty.dtype, DType::F32);
+            let data = Bytes::from(table.into_iter().flat_map(f32::to_ne_bytes).collect::<Vec<u8>>());
+            let weight = Weight { name: name.into(), ty: *ty, data, may_repack: false };
+            self.by_name.insert(name.into(), self.model.device().load_weight(weight)?.0);
+        }
+        Ok(())
+    }
+
+    fn compile(&self, graph: &Graph) -> Result<CompiledPlan, EngineError> {
+        let mut bindings = Vec::new();
+        let mut inputs = Vec::new();
+        for (id, value) in graph.bound_values() {
+            let name = if value.kind == ValueKind::Computed { &output_name(graph, id) } else { &value.name };
+            let buffer = self.by_name.get(name).or_else(|| self.model.weight(name));
+            let buffer = buffer.ok_or_else(|| EngineError::Graph {
+                path: self.model.path().to_owned(),
+                source: camelid_core::graph::GraphError::Unbound(name.clone()),
+            })?;
+            bindings.push((id, buffer.clone(), 0));
+            if let ValueKind::Step(input) = value.kind {
+                inputs.push(input);
+            }
+        }
+        let plan = self.model.device().compile(graph, &bindings)?;
+        Ok(CompiledPlan { plan, inputs, range: *graph.range() })
+    }
+}
+
+fn output_name(graph: &Graph, id: ValueId) -> String {
+    graph.outputs().iter().find(|o| o.value == id).map_or_else(String::new, |o| o.name.clone())
+}
