@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use camelid_core::tokenizer::{EncodeOptions, TokenId, Tokenizer};
 use camelid_engine::{Generation, Model, Request, Session, Timings, generate};
@@ -41,6 +42,7 @@ impl Generate {
         self.sampling.add_to(&mut overrides);
         let setup = Setup::new(&self.run, overrides)?;
         let prompt = super::text_or_stdin(self.prompt.clone())?;
+        let start = Instant::now();
         let model = setup.model()?;
         let tokens = self.prompt_tokens(&model, &prompt)?;
         let echo = !self.json && !self.chat && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
@@ -51,6 +53,7 @@ impl Generate {
         let max_new_tokens = setup.max_new_tokens(&model);
         let needed = tokens.len().saturating_add(max_new_tokens);
         let mut session = Session::new(model.clone(), &setup.session_options(&model, Some(needed)))?;
+        let load_time = start.elapsed();
         let sampling = setup.sampling(&model);
         let seed = sampling.seed;
         let request = Request {
@@ -65,10 +68,10 @@ impl Generate {
         };
         let (generation, timings) = stream(&mut session, &model, request, !self.json)?;
         if self.json {
-            print_json(&setup, &model, &tokens, seed, &generation, &timings)?;
+            print_json(&setup, &model, &tokens, seed, load_time, &generation, &timings)?;
         } else {
             outln!();
-            report(&model, &generation, &timings, tokens.len());
+            report(load_time, &generation, &timings, tokens.len());
         }
         Ok(())
     }
@@ -117,6 +120,7 @@ fn print_json(
     model: &Model,
     prompt_tokens: &[TokenId],
     seed: u64,
+    load_time: Duration,
     generation: &Generation,
     timings: &Timings,
 ) -> Result<(), Error> {
@@ -129,7 +133,7 @@ fn print_json(
         "finish_reason": generation.finish_reason.name(),
         "seed": seed,
         "timings": {
-            "load_s": model.report().duration.as_secs_f64(),
+            "load_s": load_time.as_secs_f64(),
             "prefill_s": timings.prefill.as_secs_f64(),
             "prefill_tokens_per_s": timings.prefill_tokens_per_s(),
             "decode_tokens_per_s": timings.decode_tokens_per_s(),
@@ -139,10 +143,10 @@ fn print_json(
     Ok(())
 }
 
-fn report(model: &Model, generation: &Generation, timings: &Timings, prompt_tokens: usize) {
+fn report(load_time: Duration, generation: &Generation, timings: &Timings, prompt_tokens: usize) {
     eprintln!(
         "loaded in {:.2} s; {prompt_tokens} prompt tokens in {:.2} s ({:.1}/s); {} tokens generated ({:.1}/s); {}",
-        model.report().duration.as_secs_f64(),
+        load_time.as_secs_f64(),
         timings.prefill.as_secs_f64(),
         timings.prefill_tokens_per_s(),
         generation.tokens.len(),
