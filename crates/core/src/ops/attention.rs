@@ -17,7 +17,7 @@ use std::fmt;
 
 use super::{Op, OperandError, Operands};
 use crate::DType;
-use crate::graph::{Dim, GraphBuilder, GraphError, StepInput, TensorType, ValueId};
+use crate::graph::{Dim, GraphBuilder, GraphError, StepInput, Symbol, TensorType, ValueId};
 
 pub(super) const OPERANDS: &[&str] = &["q", "k_cache", "v_cache", "q_start", "seq_len", "block_table"];
 
@@ -57,6 +57,9 @@ impl AttentionSpec {
         if self.head_dim == 0 || self.block_size == 0 {
             return wrong("head_dim and block_size", self.head_dim.min(self.block_size), "be at least 1");
         }
+        if self.num_heads.checked_mul(self.head_dim).is_none() {
+            return wrong("head_dim", self.head_dim, &format!("be small enough for {} heads", self.num_heads));
+        }
         if self.window == Some(0) {
             return wrong("window", 0, "be at least 1: a token sees itself");
         }
@@ -88,7 +91,12 @@ pub(super) fn infer(inputs: &[TensorType], spec: &AttentionSpec) -> Result<Vec<T
         Dim::Sym(_) => false,
     };
     ops.check(1, rows, format!("have a whole number of blocks of {} rows", spec.block_size))?;
-    let (_, seq_len, table) = (ops.index(3, 1)?, ops.index(4, 1)?, ops.index(5, 2)?);
+    let (q_start, seq_len, table) = (ops.index(3, 1)?, ops.index(4, 1)?, ops.index(5, 2)?);
+    let bounds = match (q_start.shape.dims()[0], seq_len.shape.dims()[0]) {
+        (Dim::Fixed(bounds), Dim::Fixed(sequences)) => sequences.checked_add(1) == Some(bounds),
+        (bounds, sequences) => (bounds, sequences) == (Symbol::P.into(), Symbol::S.into()),
+    };
+    ops.check(3, bounds, format!("have one element more than seq_len {}", seq_len.shape))?;
     let same = table.shape.dims()[0] == seq_len.shape.dims()[0];
     ops.check(5, same, format!("be [{}, B], a row for each sequence", seq_len.shape.dims()[0]))?;
     Ok(vec![q])
@@ -161,5 +169,44 @@ impl GraphBuilder {
         let q_start = self.step_input(StepInput::QStart)?;
         let seq_len = self.step_input(StepInput::SeqLen)?;
         self.push_one(Op::Attention(spec), &[q, k_cache, v_cache, q_start, seq_len, block_table])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: AttentionSpec =
+        AttentionSpec { num_heads: 2, num_kv_heads: 1, head_dim: 4, block_size: 2, scale: 0.5, window: None };
+
+    /// The message for these dimensions of `q_start` and `seq_len`.
+    fn refusal(q_start: Dim, seq_len: Dim, spec: AttentionSpec) -> Option<String> {
+        let ty = |dtype, dims: &[Dim]| TensorType::new(dtype, dims).unwrap();
+        let cache = ty(DType::F32, &[6.into(), 4.into()]);
+        let q = ty(DType::F32, &[Symbol::T.into(), 8.into()]);
+        let (q_start, seq_len) = (ty(DType::I32, &[q_start]), ty(DType::I32, &[seq_len]));
+        let table = ty(DType::I32, &[seq_len.shape.dims()[0], 3.into()]);
+        infer(&[q, cache, cache, q_start, seq_len, table], &spec).err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn there_is_one_boundary_more_than_sequences() {
+        assert_eq!(refusal(Symbol::P.into(), Symbol::S.into(), SPEC), None);
+        assert_eq!(refusal(3.into(), 2.into(), SPEC), None);
+        for (q_start, seq_len) in
+            [(Symbol::S.into(), Symbol::S.into()), (2.into(), 2.into()), (Symbol::P.into(), 1.into())]
+        {
+            let message = refusal(q_start, seq_len, SPEC).unwrap();
+            let expected =
+                format!("operand `q_start` is i32 [{q_start}], but it must have one element more than seq_len");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn heads_too_wide_to_count_are_refused() {
+        let spec = AttentionSpec { head_dim: usize::MAX, ..SPEC };
+        let message = refusal(Symbol::P.into(), Symbol::S.into(), spec).unwrap();
+        assert!(message.contains("attribute `head_dim`"), "{message}");
     }
 }
