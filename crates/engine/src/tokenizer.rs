@@ -22,7 +22,7 @@ pub fn load(checkpoint: &Checkpoint) -> Result<Option<HfTokenizer>, EngineError>
 }
 
 /// The same vocabulary under the name the tokenizer crate knows it by: neither crate depends on the other.
-fn convert(v: camelid_weights::GgufVocab) -> GgufVocab {
+pub fn convert(v: camelid_weights::GgufVocab) -> GgufVocab {
     GgufVocab {
         model: v.model,
         pre: v.pre,

@@ -2,7 +2,7 @@
 
 use camelid_core::DType;
 use camelid_core::backend::Support;
-use camelid_core::graph::{Graph, NodeId};
+use camelid_core::graph::{Graph, NodeId, ValueKind};
 use camelid_core::ops::Op;
 
 use crate::ops::activation;
@@ -77,6 +77,13 @@ pub(crate) fn supports(graph: &Graph, id: NodeId) -> Support {
         && activation::function(*kind).is_none()
     {
         return Support::No { reason: format!("no such activation: {}", kind.name()) };
+    }
+    if let Some(table) = node.op.changes_in_place() {
+        let storage = graph.value(graph.storage_of(node.inputs[table]));
+        if storage.kind == ValueKind::Weight {
+            let reason = format!("`{}` is a weight, and weights are never written; make it a state", storage.name);
+            return Support::No { reason };
+        }
     }
     let operands = node.op.operand_names().iter().zip(&node.inputs).zip(claim.operands);
     for ((name, value), dtypes) in operands {

@@ -57,8 +57,6 @@ pub(crate) enum Error {
     SharedBytes { first: String, second: String, buffer: String },
     #[error("output `{output}` is `{value}`, changed in place in memory that is not bound; copy it for the output")]
     OutputNotBound { output: String, value: String },
-    #[error("{node} would change weight `{weight}`, and weights are never written; make it a state")]
-    ChangesWeight { node: String, weight: String },
     #[error("{signature}: {reason}")]
     Unsupported { signature: String, reason: String },
 
