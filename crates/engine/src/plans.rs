@@ -92,7 +92,7 @@ impl Plans {
 pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
     options.check()?;
     let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
-    let cache = make_cache(options, context_size)?;
+    let cache = make_cache(options, context_size, model.config().num_key_value_heads)?;
     let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size }.graphs()?;
     Ok((graphs.pop().expect("there is a plan for every step"), lowered))
 }
@@ -100,11 +100,19 @@ pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, V
 const LOGITS: &str = "logits";
 
 /// The cache that the options ask for.
-pub(crate) fn make_cache(options: &SessionOptions, context_size: usize) -> Result<Box<dyn Cache>, EngineError> {
-    let rows = |per_sequence: usize| per_sequence.checked_mul(options.max_sequences).filter(|n| *n < i32::MAX as usize);
+pub(crate) fn make_cache(
+    options: &SessionOptions,
+    context_size: usize,
+    kv_heads: usize,
+) -> Result<Box<dyn Cache>, EngineError> {
+    // Lowered attention numbers the rows of every key/value head, in i32 as all indices.
+    let rows = |per_sequence: usize| {
+        let rows = per_sequence.checked_mul(options.max_sequences)?.checked_mul(kv_heads)?;
+        (rows < i32::MAX as usize).then_some(rows)
+    };
     let too_large = || EngineError::Option {
-        option: "context_size * max_sequences",
-        found: format!("{context_size} * {}", options.max_sequences),
+        option: "context_size * max_sequences * num_key_value_heads",
+        found: format!("{context_size} * {} * {kv_heads}", options.max_sequences),
         rule: "be less than 2147483647".into(),
     };
     match options.cache {

@@ -135,7 +135,7 @@ impl Session {
                 config.max_position_embeddings
             );
         }
-        let cache = make_cache(options, context_size)?;
+        let cache = make_cache(options, context_size, config.num_key_value_heads)?;
         let plans = Plans::new(&model, options, &*cache, context_size)?;
         Ok(Session { plans, cache, model, context_size, cancel: CancelToken::default() })
     }

@@ -153,28 +153,32 @@ impl HfTokenizer {
     /// The tokens of a piece of normalized text in which no added token is left to find.
     fn tokenize_piece(&self, piece: &str, parse_special: bool) -> tokenizers::Result<Vec<Token>> {
         let tokens = self.model_tokens(piece)?;
-        let is_special = |token: &Token| self.special.unk != Some(token.id) && self.is_special(token.id);
-        if parse_special || !tokens.iter().any(is_special) {
+        if parse_special || !tokens.iter().any(|token| self.spells_special(token, piece)) {
             return Ok(tokens);
         }
         // The model itself spelled a special token, which plain text must not become: write it character by character.
         let mut plain = Vec::with_capacity(tokens.len());
         for token in tokens {
-            if !is_special(&token) {
+            if !self.spells_special(&token, piece) {
                 plain.push(token);
                 continue;
             }
             let (start, end) = token.offsets;
             for (at, c) in piece[start..end].char_indices() {
                 let from = start + at;
-                let characters = self.model_tokens(&piece[from..from + c.len_utf8()])?;
-                plain.extend(characters.into_iter().filter(|t| !is_special(t)).map(|mut t| {
-                    t.offsets = (from + t.offsets.0, from + t.offsets.1);
-                    t
-                }));
+                let mut characters = self.model_tokens(&piece[from..from + c.len_utf8()])?;
+                characters.iter_mut().for_each(|t| t.offsets = (from + t.offsets.0, from + t.offsets.1));
+                plain.extend(characters.into_iter().filter(|t| !self.spells_special(t, piece)));
             }
         }
         Ok(plain)
+    }
+
+    /// Whether a token of the model is a special one. The unknown token is not, where it stands for something else than
+    /// its own name.
+    fn spells_special(&self, token: &Token, piece: &str) -> bool {
+        let is_name = || self.id_to_token(token.id).as_deref() == piece.get(token.offsets.0..token.offsets.1);
+        self.is_special(token.id) && (self.special.unk != Some(token.id) || is_name())
     }
 
     fn model_tokens(&self, piece: &str) -> tokenizers::Result<Vec<Token>> {

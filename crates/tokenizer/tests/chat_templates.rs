@@ -108,24 +108,27 @@ fn deeply_nested_values_do_no_harm() {
     let nest =
         format!("{{% set ns = namespace(l=[]) %}}{{% for i in range(90000) %}}{{% set ns.l = {more} %}}{{% endfor %}}");
     let many: Vec<Value> = (0..5000).map(|_| json!({"role": "user", "content": ""})).collect();
-    // Few messages allow few steps: the depth then is that at which the template is stopped.
-    for messages in [&many[..], &many[..1]] {
-        for walk in [
-            "",
-            "{{ ns.l }}",
-            "{{ ns.l == [ns.l] }}",
-            "{{ ns.l | tojson }}",
-            "{{ {ns.l: 1} }}",
-            "{{ [ns.l, ns.l] | sort }}",
-        ] {
+    // More messages allow more steps, and so more depth.
+    for messages in [&many[..1], &many[..]] {
+        for walk in ["", "{{ ns.l }}", "{{ ns.l == [ns.l] }}", "{{ {ns.l: 1} }}"] {
             let template = ChatTemplate::new(&format!("{nest}{walk}")).unwrap();
             let result = template.render(messages, &RenderOptions::default());
-            assert!(
-                messages.len() > 1 || matches!(result, Err(TemplateError::TooManySteps { .. })),
-                "{walk} {result:?}"
-            );
+            assert!(matches!(result, Err(TemplateError::TooManySteps { .. })), "{walk} {result:?}");
         }
     }
+    // As deep as one can get and still have steps left to walk the value.
+    let nest = nest.replace("90000", "5500");
+    for (walk, text) in [
+        ("{{ ns.l == [ns.l] }}", "False"),
+        ("{{ {ns.l: 1} | length }}", "1"),
+        ("{{ [ns.l, [ns.l]] | sort | length }}", "2"),
+    ] {
+        assert_eq!(render(&format!("{nest}{walk}"), json!([])).unwrap(), text);
+    }
+    // Either written out or refused for its size.
+    let _ = render(&format!("{nest}{{{{ ns.l }}}}"), json!([]));
+    let error = render(&format!("{nest}{{{{ ns.l | tojson }}}}"), json!([])).unwrap_err();
+    assert!(error.to_string().contains("nested deeper"), "{error}");
     let deep = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
     assert!(matches!(ChatTemplate::new(&format!("{{{{ {deep} }}}}")), Err(TemplateError::Syntax { .. })));
     assert!(ChatTemplate::new(&"{% if 1 %}".repeat(50_000)).is_err());

@@ -86,7 +86,9 @@ fn memory_is_written_read_and_copied_inside_its_bounds_only() {
     invalid(device.read(b, 2, &mut all[..3]), &["read of 3 bytes at offset 2", "`b`", "4 bytes"]);
     invalid(device.copy(at(b, 0), at(a, 6), 5), &["copy of 5 bytes at offset 6", "`a`"]);
     invalid(device.copy(at(b, 2), at(a, 0), 3), &["copy of 3 bytes at offset 2", "`b`"]);
-    invalid(device.copy(at(a, 1), at(a, 0), 5), &["`a`", "overlaps"]);
+    for (to, from) in [(0, 0), (1, 0), (4, 0), (0, 4)] {
+        invalid(device.copy(at(a, to), at(a, from), 5), &["`a`", "overlaps"]);
+    }
     let unknown = BufferId(999);
     invalid(device.write(unknown, 0, &[]), &["no buffer 999"]);
     invalid(device.read(unknown, 0, &mut []), &["no buffer 999"]);

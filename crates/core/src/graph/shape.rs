@@ -186,7 +186,7 @@ pub struct SymbolValues([usize; 5]);
 impl SymbolValues {
     /// A step of `tokens` tokens in `sequences` sequences with `outputs` output rows and contexts up to `context`.
     pub fn new(tokens: usize, sequences: usize, outputs: usize, context: usize) -> SymbolValues {
-        SymbolValues([tokens, sequences, outputs, context, sequences + 1])
+        SymbolValues([tokens, sequences, outputs, context, sequences.saturating_add(1)])
     }
 
     /// The value of a symbol.

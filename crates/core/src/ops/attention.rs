@@ -87,7 +87,8 @@ pub(super) fn infer(inputs: &[TensorType], spec: &AttentionSpec) -> Result<Vec<T
     }
     ops.check(2, ops.ty(2) == ops.ty(1), format!("be {} as k_cache is", ops.ty(1)))?;
     let rows = match ops.ty(1).shape.dims()[0] {
-        Dim::Fixed(n) => n.is_multiple_of(spec.block_size),
+        // The lowering numbers the rows of every head.
+        Dim::Fixed(n) => n.is_multiple_of(spec.block_size) && n.checked_mul(spec.num_kv_heads).is_some(),
         Dim::Sym(_) => false,
     };
     ops.check(1, rows, format!("have a whole number of blocks of {} rows", spec.block_size))?;
