@@ -333,11 +333,7 @@ impl BackendError {
     }
 }
 
-/// A backend linked into the program, registered with [`inventory`]:
-///
-/// ```ignore
-/// inventory::submit! { LinkedBackend { name: "npu", make: || Box::new(Npu::new()) } }
-/// ```
+/// A backend linked into the program, registered with [`inventory`] (`camelid_sdk::link_backend!` does it).
 ///
 /// A crate that nothing refers to is dropped by the linker together with its registration, so the program that
 /// wants the backend says `use my_backend as _;`.

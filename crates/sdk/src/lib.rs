@@ -17,8 +17,31 @@ pub use camelid_core::backend::{Backend, Device};
 ///
 /// The program that wants it must refer to its crate (`use my_backend as _;`), or the linker drops both.
 ///
-/// ```ignore
-/// camelid_sdk::link_backend!("npu", || Box::new(Npu::new()));
+/// ```
+/// use camelid_sdk::Backend;
+/// use camelid_sdk::core::backend::{BackendError, Device, Devices, LinkedBackend, Options};
+///
+/// struct Npu;
+///
+/// impl Backend for Npu {
+///     fn name(&self) -> &str {
+///         "npu"
+///     }
+///     fn version(&self) -> &str {
+///         env!("CARGO_PKG_VERSION")
+///     }
+///     fn devices(&self) -> Result<Devices, BackendError> {
+///         Ok(Devices { list: Vec::new(), note: Some("no NPU on this bus".into()) })
+///     }
+///     fn open(&self, index: usize, _: &Options) -> Result<Box<dyn Device>, BackendError> {
+///         Err(BackendError::invalid(format!("there is no device {index}")))
+///     }
+/// }
+///
+/// camelid_sdk::link_backend!("npu", || Box::new(Npu));
+///
+/// let linked = camelid_sdk::core::inventory::iter::<LinkedBackend>;
+/// assert!(linked.into_iter().any(|b| b.name == "npu"));
 /// ```
 #[macro_export]
 macro_rules! link_backend {

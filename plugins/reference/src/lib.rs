@@ -44,7 +44,7 @@ mod tensor;
 use std::thread;
 
 use camelid_core::Device;
-use camelid_core::backend::{Backend, BackendError, DeviceInfo, DeviceKind, Devices, LinkedBackend, Options};
+use camelid_core::backend::{Backend, BackendError, DeviceInfo, DeviceKind, Devices, Options};
 
 use crate::device::ReferenceDevice;
 
@@ -54,9 +54,7 @@ pub const NAME: &str = "reference";
 /// The most threads the option `threads` takes.
 pub const MAX_THREADS: usize = 1024;
 
-camelid_core::inventory::submit! {
-    LinkedBackend { name: NAME, make: || Box::new(ReferenceBackend) }
-}
+camelid_sdk::link_backend!(NAME, || Box::new(ReferenceBackend));
 
 /// The reference backend. It has one device, the processor, and one option:
 ///
