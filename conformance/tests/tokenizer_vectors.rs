@@ -16,8 +16,7 @@ const PARSE: EncodeOptions = EncodeOptions { add_special_tokens: false, parse_sp
 
 fn load(path: &Path) -> HfTokenizer {
     let vocab = GgufFile::open(path).unwrap().vocab().unwrap().expect("the file has a vocabulary");
-    HfTokenizer::from_gguf(camelid_engine::tokenizer::convert(vocab))
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    HfTokenizer::from_gguf(vocab).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn vocabulary(name: &str) -> HfTokenizer {

@@ -1,6 +1,6 @@
 //! From a checkpoint to its tokenizer.
 
-use camelid_tokenizer::{GgufVocab, HfTokenizer};
+use camelid_tokenizer::HfTokenizer;
 use camelid_weights::{Checkpoint, TokenizerSource};
 
 use crate::error::EngineError;
@@ -15,30 +15,8 @@ pub fn load(checkpoint: &Checkpoint) -> Result<Option<HfTokenizer>, EngineError>
         }
         TokenizerSource::Gguf => match checkpoint.gguf_vocab()? {
             None => Ok(None),
-            Some(vocab) => HfTokenizer::from_gguf(convert(vocab)).map(Some).map_err(failed),
+            Some(vocab) => HfTokenizer::from_gguf(vocab).map(Some).map_err(failed),
         },
         _ => Ok(None),
-    }
-}
-
-/// The same vocabulary under the name the tokenizer crate knows it by: neither crate depends on the other.
-pub fn convert(v: camelid_weights::GgufVocab) -> GgufVocab {
-    GgufVocab {
-        model: v.model,
-        pre: v.pre,
-        tokens: v.tokens,
-        scores: v.scores,
-        token_types: v.token_types,
-        merges: v.merges,
-        bos: v.bos,
-        eos: v.eos,
-        eot: v.eot,
-        eom: v.eom,
-        unk: v.unk,
-        pad: v.pad,
-        add_bos: v.add_bos,
-        add_eos: v.add_eos,
-        add_space_prefix: v.add_space_prefix,
-        chat_template: v.chat_template,
     }
 }

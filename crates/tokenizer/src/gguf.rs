@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+pub use camelid_core::tokenizer::GgufVocab;
 use camelid_core::tokenizer::{SpecialTokens, TokenId};
 use tokenizers::decoders::sequence::Sequence as DecoderSequence;
 use tokenizers::decoders::{byte_fallback::ByteFallback, fuse::Fuse, strip::Strip};
@@ -22,45 +23,6 @@ const KNOWN_MODELS: &str = "\"llama\" (SentencePiece BPE), \"gpt2\" (byte-level 
 
 /// Control tokens that end a turn, for files without `eot_token_id` or `eom_token_id`. llama.cpp knows them by text too.
 const END_OF_TURN: [&str; 5] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>"];
-
-/// The tokenizer of a GGUF file: the values of `tokenizer.ggml.*` as they are stored, not yet checked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GgufVocab {
-    /// `tokenizer.ggml.model`: `llama` (SentencePiece BPE with scores) or `gpt2` (byte-level BPE with merges).
-    pub model: String,
-    /// `tokenizer.ggml.pre`: how `gpt2` text is cut into words, see [`KNOWN_PRE_TOKENIZERS`](crate::KNOWN_PRE_TOKENIZERS).
-    pub pre: Option<String>,
-    /// `tokenizer.ggml.tokens`: the texts, by id. An empty one keeps its id and is called `[EMPTY_id]`, as in llama.cpp.
-    pub tokens: Vec<String>,
-    /// `tokenizer.ggml.scores`: one per token; without them all are 0.
-    pub scores: Option<Vec<f32>>,
-    /// `tokenizer.ggml.token_type`: one per token; 0 undefined, 1 normal, 2 unknown, 3 control, 4 user-defined,
-    /// 5 unused, 6 byte. Without them all are normal.
-    pub token_types: Option<Vec<i32>>,
-    /// `tokenizer.ggml.merges`: `left right`, the most frequent first.
-    pub merges: Option<Vec<String>>,
-    /// `tokenizer.ggml.bos_token_id`; without it and the next ones, `llama` vocabularies have 1, 2 and 0 as SentencePiece
-    /// does, if those tokens are what they should be.
-    pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`
-    pub eos: Option<u32>,
-    /// `tokenizer.ggml.eot_token_id`: end of a turn.
-    pub eot: Option<u32>,
-    /// `tokenizer.ggml.eom_token_id`: end of a message.
-    pub eom: Option<u32>,
-    /// `tokenizer.ggml.unknown_token_id`
-    pub unk: Option<u32>,
-    /// `tokenizer.ggml.padding_token_id`
-    pub pad: Option<u32>,
-    /// `tokenizer.ggml.add_bos_token`; without it `llama` and `llama-bpe` vocabularies add one.
-    pub add_bos: Option<bool>,
-    /// `tokenizer.ggml.add_eos_token`; without it none is added.
-    pub add_eos: Option<bool>,
-    /// `tokenizer.ggml.add_space_prefix`; without it `llama` vocabularies put a space before the first word.
-    pub add_space_prefix: Option<bool>,
-    /// `tokenizer.chat_template`
-    pub chat_template: Option<String>,
-}
 
 /// What a token is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl GgufFile {
     /// # Errors
     /// If the metadata are of the wrong type, their lengths disagree, or a token is not UTF-8.
     pub fn vocab(&self) -> Result<Option<GgufVocab>, WeightsError> {
-        GgufVocab::read(&self.metadata)
+        vocab::read(&self.metadata)
     }
 
     /// The tensors in the order of the file's table, each checked to lie inside the file and to overlap no other.

@@ -1,90 +1,53 @@
 //! The vocabulary in the metadata of a GGUF file.
 
+pub use camelid_core::tokenizer::GgufVocab;
+
 use super::metadata::{Array, Metadata};
 use crate::WeightsError;
 use crate::error::{MAKE_AGAIN, quoted};
 
-/// A tokenizer as the metadata of a GGUF file describe it (keys `tokenizer.ggml.*` of the GGUF specification).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GgufVocab {
-    /// The kind of tokenizer: `"llama"` (SentencePiece-style BPE), `"gpt2"` (byte-level BPE), ...
-    pub model: String,
-    /// The name of the pre-tokenizer: `"llama-bpe"`, `"smollm"`, ...
-    pub pre: Option<String>,
-    /// The tokens, in order of their ids.
-    pub tokens: Vec<String>,
-    /// The score of each token.
-    pub scores: Option<Vec<f32>>,
-    /// The type of each token: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
-    pub token_types: Option<Vec<i32>>,
-    /// The merges of a byte-level BPE, two tokens with a space between, the first to be applied first.
-    pub merges: Option<Vec<String>>,
-    /// Beginning of sequence.
-    pub bos: Option<u32>,
-    /// End of sequence.
-    pub eos: Option<u32>,
-    /// End of a turn of a chat.
-    pub eot: Option<u32>,
-    /// End of a message that expects a tool's answer.
-    pub eom: Option<u32>,
-    /// Stands for what the vocabulary cannot write.
-    pub unk: Option<u32>,
-    /// Padding.
-    pub pad: Option<u32>,
-    /// Whether a sequence begins with `bos`.
-    pub add_bos: Option<bool>,
-    /// Whether a sequence ends with `eos`.
-    pub add_eos: Option<bool>,
-    /// Whether a space goes in front of the first word.
-    pub add_space_prefix: Option<bool>,
-    /// The chat template, in Jinja.
-    pub chat_template: Option<String>,
-}
-
-impl GgufVocab {
-    /// Reads the vocabulary, or `None` if the metadata have no `tokenizer.ggml.model`.
-    pub(super) fn read(metadata: &Metadata) -> Result<Option<GgufVocab>, WeightsError> {
-        let Some(model) = metadata.str("tokenizer.ggml.model")? else { return Ok(None) };
-        let byte_level = model == "gpt2";
-        let tokens = match metadata.array("tokenizer.ggml.tokens")? {
-            Some(tokens) => strings(metadata, "tokenizer.ggml.tokens", &tokens, byte_level)?,
-            None => return Err(metadata.missing("tokenizer.ggml.tokens")),
-        };
-        let scores = metadata.f32s("tokenizer.ggml.scores")?;
-        let token_types = metadata.i32s("tokenizer.ggml.token_type")?;
-        for (key, len) in [
-            ("tokenizer.ggml.scores", scores.as_ref().map(Vec::len)),
-            ("tokenizer.ggml.token_type", token_types.as_ref().map(Vec::len)),
-        ] {
-            if len.is_some_and(|len| len != tokens.len()) {
-                let found = format!("{} values for {} tokens", len.unwrap_or(0), tokens.len());
-                return Err(WeightsError::malformed(metadata.path(), key, found, MAKE_AGAIN));
-            }
+/// Reads the vocabulary, or `None` if the metadata have no `tokenizer.ggml.model`.
+pub(super) fn read(metadata: &Metadata) -> Result<Option<GgufVocab>, WeightsError> {
+    let Some(model) = metadata.str("tokenizer.ggml.model")? else { return Ok(None) };
+    let byte_level = model == "gpt2";
+    let tokens = match metadata.array("tokenizer.ggml.tokens")? {
+        Some(tokens) => strings(metadata, "tokenizer.ggml.tokens", &tokens, byte_level)?,
+        None => return Err(metadata.missing("tokenizer.ggml.tokens")),
+    };
+    let scores = metadata.f32s("tokenizer.ggml.scores")?;
+    let token_types = metadata.i32s("tokenizer.ggml.token_type")?;
+    for (key, len) in [
+        ("tokenizer.ggml.scores", scores.as_ref().map(Vec::len)),
+        ("tokenizer.ggml.token_type", token_types.as_ref().map(Vec::len)),
+    ] {
+        if len.is_some_and(|len| len != tokens.len()) {
+            let found = format!("{} values for {} tokens", len.unwrap_or(0), tokens.len());
+            return Err(WeightsError::malformed(metadata.path(), key, found, MAKE_AGAIN));
         }
-        let merges = match metadata.array("tokenizer.ggml.merges")? {
-            Some(merges) => Some(strings(metadata, "tokenizer.ggml.merges", &merges, false)?),
-            None => None,
-        };
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        Ok(Some(GgufVocab {
-            model: model.to_owned(),
-            pre: owned(metadata.str("tokenizer.ggml.pre")?),
-            tokens,
-            scores,
-            token_types,
-            merges,
-            bos: metadata.u32("tokenizer.ggml.bos_token_id")?,
-            eos: metadata.u32("tokenizer.ggml.eos_token_id")?,
-            eot: metadata.u32("tokenizer.ggml.eot_token_id")?,
-            eom: metadata.u32("tokenizer.ggml.eom_token_id")?,
-            unk: metadata.u32("tokenizer.ggml.unknown_token_id")?,
-            pad: metadata.u32("tokenizer.ggml.padding_token_id")?,
-            add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
-            add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
-            add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
-            chat_template: owned(metadata.str("tokenizer.chat_template")?),
-        }))
     }
+    let merges = match metadata.array("tokenizer.ggml.merges")? {
+        Some(merges) => Some(strings(metadata, "tokenizer.ggml.merges", &merges, false)?),
+        None => None,
+    };
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    Ok(Some(GgufVocab {
+        model: model.to_owned(),
+        pre: owned(metadata.str("tokenizer.ggml.pre")?),
+        tokens,
+        scores,
+        token_types,
+        merges,
+        bos: metadata.u32("tokenizer.ggml.bos_token_id")?,
+        eos: metadata.u32("tokenizer.ggml.eos_token_id")?,
+        eot: metadata.u32("tokenizer.ggml.eot_token_id")?,
+        eom: metadata.u32("tokenizer.ggml.eom_token_id")?,
+        unk: metadata.u32("tokenizer.ggml.unknown_token_id")?,
+        pad: metadata.u32("tokenizer.ggml.padding_token_id")?,
+        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
+        add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
+        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
+        chat_template: owned(metadata.str("tokenizer.chat_template")?),
+    }))
 }
 
 /// The strings of an array; one that is not UTF-8 is an error, or spelled in bytes if `byte_level`.
