@@ -58,6 +58,15 @@ pub trait Device: Send {
     /// The host believes the answer, and the conformance suite tests it: a claim that `compile` then refuses is a bug.
     fn supports(&self, graph: &Graph, node: NodeId) -> Support;
 
+    /// [`Device::supports`] for every node of `graph`, in order: what the host asks. A device that is far away
+    /// answers it in one go.
+    ///
+    /// # Errors
+    /// If the device fails to answer; a node it does not compute is no error.
+    fn supports_all(&self, graph: &Graph) -> Result<Vec<Support>, BackendError> {
+        Ok(graph.node_ids().map(|node| self.supports(graph, node)).collect())
+    }
+
     /// Memory of `buffer.size` bytes. Its contents are unspecified.
     fn alloc(&mut self, buffer: &BufferDesc) -> Result<BufferId, BackendError>;
 

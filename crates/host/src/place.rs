@@ -82,15 +82,17 @@ impl DeviceHandle {
     /// The nodes the device would have lowered.
     fn ask(&self, graph: &Graph) -> Result<Vec<Refused>, HostError> {
         let (mut lower, mut no) = (Vec::new(), Vec::new());
-        let state = self.shared.lock(|| "place".into())?;
-        for node in graph.node_ids() {
-            match state.device.supports(graph, node) {
+        let operation = || format!("say which of {} nodes it computes", graph.nodes().len());
+        let mut state = self.shared.lock(operation)?;
+        let answers = self.shared.check(&mut state, operation, |device| device.supports_all(graph))?;
+        drop(state);
+        for (node, answer) in graph.node_ids().zip(answers) {
+            match answer {
                 Support::Yes => {}
                 Support::Lower { reason } => lower.push(Refused { node, reason: given(reason) }),
                 Support::No { reason } => no.push(Refused { node, reason: given(reason) }),
             }
         }
-        drop(state);
         let backend = self.backend().to_owned();
         if let Some(Refused { node, reason }) = no.first() {
             let (node, reason) = (graph.signature(*node), reason.clone());

@@ -4,7 +4,7 @@ use camelid_abi as abi;
 use camelid_core::DType;
 use camelid_core::backend::ErrorCode;
 use camelid_core::dtype::VENDOR_ID_START;
-use camelid_core::graph::{Dim, Symbol, TensorType};
+use camelid_core::graph::{Dim, MAX_RANK, Shape, Symbol, TensorType};
 
 /// An element type, as the ABI has it.
 pub fn dtype_to_abi(dtype: DType) -> abi::DType {
@@ -25,22 +25,32 @@ pub fn dtype_from_abi(dtype: abi::DType) -> Option<DType> {
     DType::ALL.iter().copied().find(|known| dtype_to_abi(*known) == abi::DType { reserved: 0, ..dtype })
 }
 
-/// A tensor type, as the ABI has it; `None` for a dimension beyond `i64`.
-pub fn type_to_abi(ty: &TensorType) -> Option<abi::TensorType> {
-    let mut dim = [0; 4];
-    for (code, d) in dim.iter_mut().zip(ty.shape.dims()) {
+/// Rank and dimensions, as the ABI has them; `None` for a dimension beyond `i64`.
+pub fn dims_to_abi(shape: &Shape) -> Option<(u32, [i64; MAX_RANK])> {
+    let mut dim = [0; MAX_RANK];
+    for (code, d) in dim.iter_mut().zip(shape.dims()) {
         *code = match d {
             Dim::Fixed(n) => i64::try_from(*n).ok()?,
             Dim::Sym(s) => symbol_code(*s),
         };
     }
-    Some(abi::TensorType { dtype: dtype_to_abi(ty.dtype), rank: ty.shape.rank() as u32, reserved: 0, dim })
+    Some((shape.rank() as u32, dim))
+}
+
+/// The dimensions of the ABI; `None` for an unknown symbol or too high a rank.
+pub fn dims_from_abi(rank: u32, dim: &[i64; MAX_RANK]) -> Option<Vec<Dim>> {
+    dim.get(..rank as usize)?.iter().map(|d| dim_from_abi(*d)).collect()
+}
+
+/// A tensor type, as the ABI has it; `None` for a dimension beyond `i64`.
+pub fn type_to_abi(ty: &TensorType) -> Option<abi::TensorType> {
+    let (rank, dim) = dims_to_abi(&ty.shape)?;
+    Some(abi::TensorType { dtype: dtype_to_abi(ty.dtype), rank, reserved: 0, dim })
 }
 
 /// A tensor type of the ABI; `None` for an unknown type or symbol, too high a rank, or rows of no whole blocks.
 pub fn type_from_abi(ty: &abi::TensorType) -> Option<TensorType> {
-    let dims: Vec<Dim> = ty.dim.get(..ty.rank as usize)?.iter().map(|d| dim_from_abi(*d)).collect::<Option<_>>()?;
-    TensorType::new(dtype_from_abi(ty.dtype)?, &dims)
+    TensorType::new(dtype_from_abi(ty.dtype)?, &dims_from_abi(ty.rank, &ty.dim)?)
 }
 
 fn dim_from_abi(code: i64) -> Option<Dim> {
@@ -52,35 +62,41 @@ fn dim_from_abi(code: i64) -> Option<Dim> {
 
 fn symbol_code(symbol: Symbol) -> i64 {
     match symbol {
-        Symbol::T => abi::symbol::T,
-        Symbol::S => abi::symbol::S,
-        Symbol::O => abi::symbol::O,
-        Symbol::L => abi::symbol::L,
-        Symbol::P => abi::symbol::P,
+        Symbol::T => abi::SYMBOL_T,
+        Symbol::S => abi::SYMBOL_S,
+        Symbol::O => abi::SYMBOL_O,
+        Symbol::L => abi::SYMBOL_L,
+        Symbol::P => abi::SYMBOL_P,
     }
 }
 
 /// The status for an error.
 pub fn status_of(code: ErrorCode) -> abi::Status {
     match code {
-        ErrorCode::Invalid => abi::status::INVALID,
-        ErrorCode::Unsupported => abi::status::UNSUPPORTED,
-        ErrorCode::OutOfMemory => abi::status::OUT_OF_MEMORY,
-        ErrorCode::DeviceLost => abi::status::DEVICE_LOST,
-        ErrorCode::Aborted => abi::status::ABORTED,
-        _ => abi::status::INTERNAL,
+        ErrorCode::Invalid => abi::STATUS_INVALID,
+        ErrorCode::Unsupported => abi::STATUS_UNSUPPORTED,
+        ErrorCode::OutOfMemory => abi::STATUS_OUT_OF_MEMORY,
+        ErrorCode::DeviceLost => abi::STATUS_DEVICE_LOST,
+        ErrorCode::Aborted => abi::STATUS_ABORTED,
+        _ => abi::STATUS_INTERNAL,
     }
 }
 
-/// The error for a status; `None` for OK. A status this version does not know is an internal error.
+/// Whether this version knows the status.
+pub fn is_known(status: abi::Status) -> bool {
+    (abi::STATUS_OK..=abi::STATUS_PANIC).contains(&status)
+}
+
+/// The error for a status; `None` for OK. A status this version does not know is an internal error, and a device that
+/// panicked is lost.
 pub fn error_of(status: abi::Status) -> Option<ErrorCode> {
     match status {
-        abi::status::OK => None,
-        abi::status::INVALID => Some(ErrorCode::Invalid),
-        abi::status::UNSUPPORTED => Some(ErrorCode::Unsupported),
-        abi::status::OUT_OF_MEMORY => Some(ErrorCode::OutOfMemory),
-        abi::status::DEVICE_LOST => Some(ErrorCode::DeviceLost),
-        abi::status::ABORTED => Some(ErrorCode::Aborted),
+        abi::STATUS_OK => None,
+        abi::STATUS_INVALID => Some(ErrorCode::Invalid),
+        abi::STATUS_UNSUPPORTED => Some(ErrorCode::Unsupported),
+        abi::STATUS_OUT_OF_MEMORY => Some(ErrorCode::OutOfMemory),
+        abi::STATUS_DEVICE_LOST | abi::STATUS_PANIC => Some(ErrorCode::DeviceLost),
+        abi::STATUS_ABORTED => Some(ErrorCode::Aborted),
         _ => Some(ErrorCode::Internal),
     }
 }
@@ -113,6 +129,7 @@ mod tests {
     #[test]
     fn statuses_and_errors_match() {
         for status in 1..=6 {
+            assert!(is_known(status));
             assert_eq!(status_of(error_of(status).unwrap()), status);
         }
         assert_eq!(error_of(0), None);

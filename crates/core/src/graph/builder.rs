@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::{Graph, Node, Output, StepInput, SymbolRange, TensorType, Value, ValueId, ValueKind};
+use super::{Graph, Node, NodeId, Output, StepInput, SymbolRange, TensorType, Value, ValueId, ValueKind};
 use crate::ops::{Op, OperandError};
 
 /// Why a node or a value could not be added.
@@ -143,6 +143,11 @@ impl GraphBuilder {
     ///
     /// The methods named after operations call this; it is public for tools that copy graphs.
     pub fn push(&mut self, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>, GraphError> {
+        Ok(self.push_node(op, inputs)?.1)
+    }
+
+    /// [`GraphBuilder::push`], returning the node too.
+    pub fn push_node(&mut self, op: Op, inputs: &[ValueId]) -> Result<(NodeId, Vec<ValueId>), GraphError> {
         let types: Vec<TensorType> = inputs.iter().map(|v| self.ty(*v)).collect();
         let results = op.infer(&types).map_err(|source| GraphError::Operand {
             op: op.name(),
@@ -170,8 +175,9 @@ impl GraphBuilder {
                 id
             })
             .collect();
+        let node = NodeId(self.nodes.len() as u32);
         self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), scope: self.scope.clone() });
-        Ok(outputs)
+        Ok((node, outputs))
     }
 
     /// The finished graph.
