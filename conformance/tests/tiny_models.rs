@@ -1,7 +1,8 @@
 //! Tiny random models against float64 logits and greedy tokens that transformers and NumPy agree on.
 //!
-//! Every model of `suite/model` runs on the reference backend in several ways: the whole prompt at once, in chunks,
-//! token by token, beside other sequences, over both caches, and from core operations alone. The logits lie within the case's
+//! Every model of `suite/model` runs on the reference backend, linked in, behind its own table of functions and as a
+//! loaded plugin, and each time in several ways: the whole prompt at once, in chunks, token by token, beside other
+//! sequences, over both caches, and from core operations alone. The logits lie within the case's
 //! tolerance of the expectation in every one of them, and for this backend, whose rows do not depend on their
 //! neighbours, the ways agree bit for bit.
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use camelid_conformance::fixtures::{Fixture, max_over_rms, suite_dir};
 use camelid_engine::{CacheKind, Model, Outputs, SequenceInput, Session, SessionOptions};
-use common::{greedy, load, reference, reference_without_macros};
+use common::{Way, greedy, load, reference_by, reference_without_macros};
 
 struct Case {
     folder: PathBuf,
@@ -85,10 +86,9 @@ fn logits(session: &mut Session, ids: &[u32], chunk: usize) -> Vec<f32> {
     rows
 }
 
-#[test]
-fn logits_lie_within_the_tolerance_for_every_prompt() {
+fn logits_lie_within_the_tolerance_for_every_prompt(way: Way) {
     for case in cases() {
-        let model = load(&case.folder, reference(2));
+        let model = load(&case.folder, reference_by(way, 2));
         let vocab_size = model.config().vocab_size;
         let mut session = Session::new(model, &SessionOptions::default()).unwrap();
         for p in 0..4 {
@@ -104,10 +104,9 @@ fn logits_lie_within_the_tolerance_for_every_prompt() {
     }
 }
 
-#[test]
-fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches() {
+fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches(way: Way) {
     for case in cases() {
-        let model = load(&case.folder, reference(2));
+        let model = load(&case.folder, reference_by(way, 2));
         let ids = &case.ids("p3.input_ids")[0];
         let whole = logits(&mut Session::new(model.clone(), &SessionOptions::default()).unwrap(), ids, ids.len());
         for cache in [CacheKind::Contiguous, CacheKind::Paged { block_size: 7 }, CacheKind::Paged { block_size: 1 }] {
@@ -124,10 +123,9 @@ fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches() {
     }
 }
 
-#[test]
-fn a_batch_gives_each_sequence_the_bits_it_has_alone() {
+fn a_batch_gives_each_sequence_the_bits_it_has_alone(way: Way) {
     for case in cases() {
-        let model = load(&case.folder, reference(2));
+        let model = load(&case.folder, reference_by(way, 2));
         // Sequences of one length, as the expectation has them, and of three lengths.
         let same = case.ids("batch.input_ids");
         let ragged = [same[0][..1].to_vec(), same[1].clone(), same[2][..9].to_vec()];
@@ -163,10 +161,9 @@ fn batch(session: &mut Session, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
     (0..sequences.len()).map(|i| logits.of_input(i).to_vec()).collect()
 }
 
-#[test]
-fn greedy_tokens_are_those_of_the_float64_reference() {
+fn greedy_tokens_are_those_of_the_float64_reference(way: Way) {
     for case in cases() {
-        let model = load(&case.folder, reference(2));
+        let model = load(&case.folder, reference_by(way, 2));
         for g in 0..4 {
             let prompt = &case.ids(&format!("g{g}.input_ids"))[0];
             let expected = &case.ids(&format!("g{g}.tokens"))[0];
@@ -191,10 +188,9 @@ fn core_operations_alone_give_the_same_model() {
     }
 }
 
-#[test]
-fn a_fork_goes_its_own_way_and_a_truncated_sequence_forgets() {
+fn a_fork_goes_its_own_way_and_a_truncated_sequence_forgets(way: Way) {
     for case in cases() {
-        let model = load(&case.folder, reference(2));
+        let model = load(&case.folder, reference_by(way, 2));
         let sequences = case.ids("batch.input_ids");
         for cache in [CacheKind::Contiguous, CacheKind::Paged { block_size: 4 }] {
             let mut session = Session::new(model.clone(), &options(cache, 64, 3)).unwrap();
@@ -219,4 +215,43 @@ fn a_fork_goes_its_own_way_and_a_truncated_sequence_forgets() {
             assert!(expected[1] == [rows[0].clone(), again].concat(), "{cache:?}: cut back and gone on");
         }
     }
+}
+
+/// The suite over one way to the backend.
+macro_rules! suite {
+    ($($module:ident: $way:expr;)*) => {
+        $(mod $module {
+            use super::Way;
+
+            #[test]
+            fn logits_lie_within_the_tolerance_for_every_prompt() {
+                super::logits_lie_within_the_tolerance_for_every_prompt($way);
+            }
+
+            #[test]
+            fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches() {
+                super::whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches($way);
+            }
+
+            #[test]
+            fn a_batch_gives_each_sequence_the_bits_it_has_alone() {
+                super::a_batch_gives_each_sequence_the_bits_it_has_alone($way);
+            }
+
+            #[test]
+            fn greedy_tokens_are_those_of_the_float64_reference() {
+                super::greedy_tokens_are_those_of_the_float64_reference($way);
+            }
+
+            #[test]
+            fn a_fork_goes_its_own_way_and_a_truncated_sequence_forgets() {
+                super::a_fork_goes_its_own_way_and_a_truncated_sequence_forgets($way);
+            }
+        })*
+    };
+}
+
+suite! {
+    linked: Way::Linked;
+    loopback: Way::Loopback;
 }

@@ -19,11 +19,37 @@ use camelid_weights::Checkpoint;
 
 use camelid_reference as _;
 
+/// How a test reaches the reference backend.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// Linked into the test.
+    Linked,
+    /// Linked in, behind its own table of functions.
+    Loopback,
+}
+
 /// The reference backend with this many threads.
 pub fn reference(threads: usize) -> DeviceHandle {
+    reference_by(Way::Linked, threads)
+}
+
+/// [`reference`], reached one way or the other.
+pub fn reference_by(way: Way, threads: usize) -> DeviceHandle {
     let mut options = Options::default();
     options.set("threads", threads.to_string());
-    Registry::linked().unwrap().open("reference", 0, &options).unwrap()
+    registry(way).open("reference", 0, &options).unwrap()
+}
+
+fn registry(way: Way) -> Registry {
+    match way {
+        Way::Linked => Registry::linked().unwrap(),
+        Way::Loopback => {
+            let mut registry = Registry::new();
+            let backend = camelid_sdk::loopback(Box::new(camelid_reference::ReferenceBackend)).unwrap();
+            registry.register(Box::new(backend)).unwrap();
+            registry
+        }
+    }
 }
 
 /// The reference backend, denying that it has any macro operation.
