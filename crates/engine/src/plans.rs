@@ -253,5 +253,5 @@ impl Buffers<'_> {
 }
 
 fn output_name(graph: &Graph, id: ValueId) -> String {
-    graph.outputs().iter().find(|o| o.value == id).map_or_else(String::new, |o| o.name.clone())
+    graph.output_in(id).map_or_else(String::new, |o| o.name.clone())
 }

@@ -156,8 +156,8 @@ struct Home<'a> {
 
 /// An output goes by the name it has for the host.
 fn display_name(graph: &Graph, id: ValueId) -> &str {
-    let output = graph.outputs().iter().find(|o| o.value == id && graph.value(id).kind == ValueKind::Computed);
-    output.map_or(&graph.value(id).name, |o| &o.name)
+    let computed = graph.value(id).kind == ValueKind::Computed;
+    graph.output_in(id).filter(|_| computed).map_or(&graph.value(id).name, |o| &o.name)
 }
 
 /// The bytes of `buffer` that `value` takes at `offset`, or why it may not live there.

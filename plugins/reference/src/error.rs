@@ -55,8 +55,6 @@ pub(crate) enum Error {
     WeightBuffer { value: String, buffer: String },
     #[error("values `{first}` and `{second}` share bytes of buffer `{buffer}`, and `{first}` is written")]
     SharedBytes { first: String, second: String, buffer: String },
-    #[error("output `{output}` is `{value}`, changed in place in memory that is not bound; copy it for the output")]
-    OutputNotBound { output: String, value: String },
     #[error("{signature}: {reason}")]
     Unsupported { signature: String, reason: String },
 

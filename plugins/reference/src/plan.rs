@@ -43,13 +43,6 @@ impl Plan {
             }
         }
         let bound = bindings::resolve(graph, bindings, buffers)?;
-        for output in graph.outputs() {
-            let storage = graph.storage_of(output.value);
-            if !bound.contains_key(&storage) {
-                let value = graph.value(output.value).name.clone();
-                return Err(Error::OutputNotBound { output: output.name.clone(), value });
-            }
-        }
         let homes = homes(graph, &bound);
         let dead_after = dead_after(graph, &homes);
         Ok(Plan { graph: graph.clone(), homes, bound, dead_after })

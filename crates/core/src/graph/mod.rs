@@ -11,6 +11,7 @@ mod builder;
 mod shape;
 mod step;
 
+use std::collections::HashSet;
 use std::fmt;
 
 pub use builder::{GraphBuilder, GraphError};
@@ -129,13 +130,19 @@ impl Graph {
         &self.range
     }
 
-    /// The values that must be bound to buffers: inputs, weights, states, and the outputs that are computed.
+    /// The values that must be bound to buffers: inputs, weights, states, and the memory that outputs are computed in.
     pub fn bound_values(&self) -> impl Iterator<Item = (ValueId, &Value)> {
+        let outputs: HashSet<ValueId> = self.outputs.iter().map(|o| self.storage_of(o.value)).collect();
         self.values
             .iter()
             .enumerate()
             .map(|(i, v)| (ValueId(i as u32), v))
-            .filter(|(id, v)| v.kind != ValueKind::Computed || (self.is_output(*id) && self.storage_of(*id) == *id))
+            .filter(move |(id, v)| v.kind != ValueKind::Computed || outputs.contains(id))
+    }
+
+    /// The first output that lives in the memory of `id`.
+    pub fn output_in(&self, id: ValueId) -> Option<&Output> {
+        self.outputs.iter().find(|o| self.storage_of(o.value) == id)
     }
 
     /// True if the host reads this value.
