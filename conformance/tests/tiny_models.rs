@@ -254,4 +254,5 @@ macro_rules! suite {
 suite! {
     linked: Way::Linked;
     loopback: Way::Loopback;
+    plugin: Way::Plugin;
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod plugins;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use camelid_engine::sampling::SamplingParams;
 use camelid_engine::{
     CancelToken, LoadOptions, Model, Outputs, Request, SequenceInput, Session, SessionOptions, generate,
 };
-use camelid_host::{DeviceHandle, Registry};
+use camelid_host::{DeviceHandle, PluginSpec, Registry};
 use camelid_weights::Checkpoint;
 
 use camelid_reference as _;
@@ -26,6 +28,8 @@ pub enum Way {
     Linked,
     /// Linked in, behind its own table of functions.
     Loopback,
+    /// Loaded from its dynamic library.
+    Plugin,
 }
 
 /// The reference backend with this many threads.
@@ -47,6 +51,12 @@ fn registry(way: Way) -> Registry {
             let mut registry = Registry::new();
             let backend = camelid_sdk::loopback(Box::new(camelid_reference::ReferenceBackend)).unwrap();
             registry.register(Box::new(backend)).unwrap();
+            registry
+        }
+        Way::Plugin => {
+            let mut registry = Registry::new();
+            let path = plugins::rust_plugin("camelid-reference-plugin", Path::new("plugins/reference/dylib"));
+            registry.add_plugin(PluginSpec { name: None, path, sha256: None }).unwrap();
             registry
         }
     }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use camelid_host::Config;
+use camelid_host::{Config, PluginSpec, Registry};
 use clap::Args;
+
+use crate::Error;
 
 /// Which model, which backend, and how it runs.
 #[derive(Args, Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub struct RunFlags {
     /// Backend to run on; `camelid backends` lists them
     #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
     /// Configuration file to read over ./camelid.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -33,6 +37,35 @@ impl RunFlags {
         config.backend.clone_from(&self.backend);
         config.engine.context_size = self.context_size;
         config
+    }
+}
+
+/// Plugins beside those of the configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PluginFlags {
+    /// Plugin to use beside those of the configuration: a library's path; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Vec<PathBuf>,
+}
+
+impl PluginFlags {
+    /// All backends there are under `config` and these flags.
+    pub fn registry(&self, config: &Config) -> Result<Registry, Error> {
+        let mut registry = Registry::configured(config)?;
+        for path in &self.plugin {
+            // A bare name is looked for nowhere, least of all in the working directory.
+            if path.components().count() < 2 {
+                let here = std::env::current_dir()?.join(path);
+                return Err(format!(
+                    "--plugin {}: a plugin is named by its path, such as {}",
+                    path.display(),
+                    here.display()
+                )
+                .into());
+            }
+            registry.add_plugin(PluginSpec { name: None, path: std::path::absolute(path)?, sha256: None })?;
+        }
+        Ok(registry)
     }
 }
 

@@ -8,11 +8,11 @@ use camelid_core::DType;
 use camelid_engine::sampling::SamplingParams;
 use camelid_engine::{CacheKind, LoadOptions, Model, SessionOptions};
 use camelid_host::config::{CacheName, KvDtype, Repack};
-use camelid_host::{Config, ConfigSources, DeviceHandle, Loaded, Registry};
+use camelid_host::{Config, ConfigSources, DeviceHandle, Loaded};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Error;
-use crate::options::RunFlags;
+use crate::options::{PluginFlags, RunFlags};
 use crate::source;
 
 /// The backend that runs when nothing says which.
@@ -38,6 +38,7 @@ pub struct Setup {
     pub config: Config,
     /// The name of the backend.
     pub backend: String,
+    plugins: PluginFlags,
     threads: Option<u32>,
 }
 
@@ -46,12 +47,12 @@ impl Setup {
     pub fn new(flags: &RunFlags, overrides: Config) -> Result<Setup, Error> {
         let config = load_config(flags.config.as_deref(), overrides)?.config;
         let backend = config.backend.clone().unwrap_or_else(|| DEFAULT_BACKEND.to_owned());
-        Ok(Setup { config, backend, threads: flags.threads })
+        Ok(Setup { config, backend, plugins: flags.plugins.clone(), threads: flags.threads })
     }
 
     /// The configured device of the configured backend, opened.
     pub fn device(&self) -> Result<DeviceHandle, Error> {
-        let registry = Registry::linked()?;
+        let registry = self.plugins.registry(&self.config)?;
         let (index, mut options) = self.config.device(&self.backend);
         if let Some(threads) = self.threads {
             options.set("threads", threads.to_string());

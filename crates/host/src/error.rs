@@ -1,9 +1,12 @@
 //! [`HostError`]: what can go wrong between the engine and a device.
 
+use std::path::PathBuf;
+
 use camelid_core::backend::{BackendError, ErrorCode};
 use camelid_core::graph::{GraphError, Symbol, TensorType};
 use thiserror::Error;
 
+use crate::plugin::PluginError;
 use crate::suggest::did_you_mean;
 
 /// An error of the registry, of a device or of the checks in front of it.
@@ -15,7 +18,7 @@ use crate::suggest::did_you_mean;
 pub enum HostError {
     /// No backend has this name.
     #[error("there is no backend `{name}`{hint}{list}", hint = did_you_mean(nearest.as_deref()),
-            list = list_of_backends(known))]
+            list = list_of_backends(known, failed))]
     UnknownBackend {
         /// The name asked for.
         name: String,
@@ -23,6 +26,8 @@ pub enum HostError {
         nearest: Option<String>,
         /// All names there are, sorted.
         known: Vec<String>,
+        /// Plugins whose names are not known, and why.
+        failed: Vec<String>,
     },
     /// Two backends with one name.
     #[error("two backends are named `{name}`: {first} and {second}; leave one of them out")]
@@ -33,6 +38,16 @@ pub enum HostError {
         first: String,
         /// Version and origin of the other.
         second: String,
+    },
+    /// The backend's plugin cannot be loaded.
+    #[error("backend `{name}`: plugin {path}: {error}", path = path.display())]
+    Plugin {
+        /// The name it was to have; its file name if that is not known.
+        name: String,
+        /// Its library.
+        path: PathBuf,
+        /// Why.
+        error: PluginError,
     },
     /// A backend's name breaks the rule, or is not the one it registered under.
     #[error("backend `{name}` ({from}): {problem}")]
@@ -263,11 +278,13 @@ impl HostError {
     }
 }
 
-fn list_of_backends(known: &[String]) -> String {
-    match known {
-        [] => " (no backend is linked in)".into(),
-        _ => format!(" (the backends are: {})", known.join(", ")),
-    }
+fn list_of_backends(known: &[String], failed: &[String]) -> String {
+    let known = match known {
+        [] => "no backend is linked in".into(),
+        _ => format!("the backends are: {}", known.join(", ")),
+    };
+    let failed: String = failed.iter().map(|why| format!("; not loaded: {why}")).collect();
+    format!(" ({known}{failed})")
 }
 
 fn and_more(more: usize) -> String {

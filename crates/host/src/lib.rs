@@ -1,4 +1,4 @@
-//! The host side of Camelid: the [`Registry`] of backends, RAII handles on their devices ([`DeviceHandle`], [`Buffer`],
+//! The host side of Camelid: the [`Registry`] of backends, the loader of [`plugin`]s, RAII handles on their devices ([`DeviceHandle`], [`Buffer`],
 //! [`Plan`]), the placement of graphs on them, and the [`Config`] that `camelid.toml` holds.
 //!
 //! No backend is named here and none is chosen by default or in another's place; models, caches and samplers live
@@ -6,13 +6,16 @@
 //! [`config::KEYS`].
 
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
 mod device;
 mod error;
+#[allow(unsafe_code)]
+mod ffi;
 mod place;
 mod plan;
+pub mod plugin;
 mod registry;
 mod suggest;
 
@@ -21,4 +24,5 @@ pub use device::{Buffer, DeviceHandle};
 pub use error::HostError;
 pub use place::{LoweredOp, OnUnsupported, Placed};
 pub use plan::Plan;
+pub use plugin::{PluginError, PluginSpec};
 pub use registry::{BackendEntry, BackendOrigin, Registry};

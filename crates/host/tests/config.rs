@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use camelid_host::config::{BackendConfig, CacheName, KEYS, KvDtype, Origin, Repack};
-use camelid_host::{Config, ConfigError, ConfigSources, Loaded, OnUnsupported};
+use camelid_host::config::{BackendConfig, CacheName, KEYS, KvDtype, Origin, Repack, Trust};
+use camelid_host::{Config, ConfigError, ConfigSources, Loaded, OnUnsupported, PluginSpec};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -79,10 +79,24 @@ presence_penalty = -0.5
 frequency_penalty = 2e0
 seed = 18446744073709551615
 stop = ["a", "\u00e9\n"]
+[plugins]
+trust = "path"
+folders = ["/opt/camelid"]
+[[plugin]]
+name = "npu"
+path = "/opt/libnpu.so"
+sha256 = "0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef"
+[[plugin]]
+name = "tpu"
+path = '/opt/lib"tpu.so'
 "#;
     let folder = folder(file);
     let loaded = Config::load(&sources(folder.path())).unwrap();
-    let Config { backend, model, backends, engine, generate } = loaded.config.clone();
+    let Config { backend, model, backends, plugins, plugin, engine, generate } = loaded.config.clone();
+    assert_eq!((plugins.trust, plugins.folders), (Some(Trust::Path), Some(vec!["/opt/camelid".to_owned()])));
+    let named = |name: &str, path: &str, sha256| PluginSpec { name: Some(name.into()), path: path.into(), sha256 };
+    let hash = "0123456789abcdef".repeat(4).parse().ok();
+    assert_eq!(plugin, [named("npu", "/opt/libnpu.so", hash), named("tpu", "/opt/lib\"tpu.so", None)]);
     assert_eq!((backend.as_deref(), model), (Some("my-npu_2"), Some(PathBuf::from("/models/llama"))));
     let options = [("name", "x y"), ("odd key", "-5"), ("profile", "true"), ("threads", "16")];
     let options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect();
@@ -97,7 +111,7 @@ stop = ["a", "\u00e9\n"]
     assert_eq!((generate.presence_penalty, generate.frequency_penalty), (Some(-0.5), Some(2.0)));
     assert_eq!((generate.seed, generate.stop), (Some(u64::MAX), Some(vec!["a".into(), "é\n".into()])));
 
-    assert_eq!(loaded.settings().len(), KEYS.len() + 5);
+    assert_eq!(loaded.settings().len(), KEYS.len() + 6);
     assert_eq!(loaded.origin("engine.context_size").cloned(), line(11));
     assert_eq!(loaded.origin("backends.my-npu_2.threads").cloned(), line(6));
 
@@ -310,6 +324,7 @@ fn every_key_but_the_backends_has_its_variable() {
             "engine.kv_dtype" => "f16",
             "engine.on_unsupported" => "error",
             "engine.repack" => "never",
+            "plugins.trust" => "path",
             _ => "1",
         };
         let loaded = Config::load(&variables(&[(&key.variable(), value)])).unwrap();
@@ -433,4 +448,37 @@ proptest! {
         let shown: String = loaded.settings().iter().map(|s| format!("{} = {}\n", s.key, s.value)).collect();
         prop_assert_eq!(load(&shown).unwrap().config, loaded.config, "{}", shown);
     }
+}
+
+#[test]
+fn a_plugin_entry_that_is_wrong_is_an_error_that_says_what_to_write() {
+    let folder = folder("");
+    let refused = |text: &str, parts: &[&str]| {
+        fs::write(folder.path().join("camelid.toml"), text).unwrap();
+        let error = Config::load(&sources(folder.path())).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    let good = "[[plugin]]\nname = \"npu\"\npath = \"/opt/libnpu.so\"\n";
+    let meant = folder.path().join("libnpu.so").display().to_string();
+    refused(&good.replace("/opt/", ""), &["camelid.toml:3", "`plugin.path`", "be an absolute path", &meant]);
+    refused(&good.replace("npu\"\n", "N P U\"\n"), &["camelid.toml:2", "`plugin.name`", "lower-case letters"]);
+    refused(&format!("{good}sha256 = \"12\"\n"), &["camelid.toml:4", "64 hexadecimal digits"]);
+    refused(&format!("{good}sha265 = \"12\"\n"), &["no key `plugin.sha265`; did you mean `plugin.sha256`?"]);
+    refused("[[plugin]]\nname = \"npu\"\n", &["camelid.toml:1", "a table without `path`"]);
+    refused("[plugin]\nname = \"npu\"\n", &["be an array of tables: [[plugin]]"]);
+    refused("[plugins]\ntrust = \"all\"\n", &["`plugins.trust`", "be \"hash\" or \"path\""]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_change_may_not_name_plugins() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder("[[plugin]]\nname = \"npu\"\npath = \"/opt/libnpu.so\"\n");
+    let file = folder.path().join("camelid.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let error = Config::load(&sources(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("names plugins") && error.contains("chmod go-w"), "{error}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    Config::load(&sources(folder.path())).unwrap();
 }

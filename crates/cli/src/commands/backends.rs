@@ -1,14 +1,23 @@
 //! `camelid backends`: what there is to run on.
 
-use camelid_host::Registry;
+use std::path::PathBuf;
+
+use camelid_host::{BackendEntry, BackendOrigin, Config};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Error;
+use crate::options::PluginFlags;
+use crate::setup::load_config;
 
 /// List the backends and their devices
 #[derive(Args, Debug)]
 pub struct Backends {
+    #[command(flatten)]
+    plugins: PluginFlags,
+    /// Configuration file to read over ./camelid.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -16,28 +25,15 @@ pub struct Backends {
 
 impl Backends {
     pub fn run(self) -> Result<(), Error> {
-        let registry = Registry::linked()?;
+        let config = load_config(self.config.as_deref(), Config::default())?.config;
+        let registry = self.plugins.registry(&config)?;
         if self.json {
-            let list: Vec<_> = registry
-                .entries()
-                .map(|e| {
-                    let (devices, note) = match &e.devices {
-                        Ok(devices) => (devices.list.as_slice(), devices.note.clone()),
-                        Err(error) => (&[][..], Some(error.to_string())),
-                    };
-                    let devices: Vec<_> = devices
-                        .iter()
-                        .map(|d| json!({"name": d.name, "kind": d.kind.to_string(), "memory_bytes": d.memory}))
-                        .collect();
-                    json!({"name": e.name, "version": e.version, "origin": e.origin.to_string(),
-                           "devices": devices, "note": note})
-                })
-                .collect();
+            let list: Vec<Value> = registry.entries().map(to_json).collect();
             outln!("{}", serde_json::to_string_pretty(&list)?);
             return Ok(());
         }
         for e in registry.entries() {
-            outln!("{} {} ({})", e.name, e.version, e.origin);
+            outln!("{} {} ({})", e.name, e.version.as_deref().unwrap_or("?"), e.origin);
             match &e.devices {
                 Ok(devices) => {
                     for (i, d) in devices.list.iter().enumerate() {
@@ -53,4 +49,21 @@ impl Backends {
         }
         Ok(())
     }
+}
+
+fn to_json(e: BackendEntry) -> Value {
+    let (devices, note, error) = match &e.devices {
+        Ok(devices) => (devices.list.as_slice(), devices.note.clone(), None),
+        Err(error) => (&[][..], None, Some(error.to_string())),
+    };
+    let devices: Vec<_> =
+        devices.iter().map(|d| json!({"name": d.name, "kind": d.kind.to_string(), "memory_bytes": d.memory})).collect();
+    let (origin, path, abi) = match &e.origin {
+        BackendOrigin::Plugin { path, abi } => {
+            ("plugin".to_owned(), Some(path), abi.map(|(major, minor)| format!("{major}.{minor}")))
+        }
+        other => (other.to_string(), None, None),
+    };
+    json!({"name": e.name, "version": e.version, "origin": origin, "path": path, "abi": abi, "devices": devices,
+           "note": note, "error": error})
 }

@@ -34,7 +34,7 @@ impl ConfigCommand {
     pub fn run(self) -> Result<(), Error> {
         let (Action::Check(file) | Action::Show(file)) = &self.action;
         let loaded = load_config(file.config.as_deref(), Config::default())?;
-        loaded.check_backends(&Registry::linked()?.names())?;
+        loaded.check_backends(&Registry::configured(&loaded.config)?.names())?;
         match self.action {
             Action::Check(_) => outln!("the configuration is right: {} settings", loaded.settings().len()),
             Action::Show(_) => {

@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod config;
 mod detokenize;
+mod doctor;
 mod explain;
 mod forward;
 mod generate;
@@ -33,6 +34,8 @@ pub enum Command {
     Inspect(inspect::Inspect),
     /// List the backends and their devices
     Backends(backends::Backends),
+    /// Check every backend in a process of its own
+    Doctor(doctor::Doctor),
     /// Check or show the configuration
     Config(config::ConfigCommand),
     /// Show the graph of a model as a backend computes it
@@ -54,6 +57,7 @@ impl Command {
             Command::Detokenize(c) => c.run(),
             Command::Inspect(c) => c.run(),
             Command::Backends(c) => c.run(),
+            Command::Doctor(c) => c.run(),
             Command::Config(c) => c.run(),
             Command::Explain(c) => c.run(),
             Command::Bench(c) => c.run(),

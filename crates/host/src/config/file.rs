@@ -5,12 +5,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::load::{Layer, Origin};
-use super::schema::{BACKENDS, DEVICE, DEVICE_KIND, KEYS, Key};
-use super::value::{Value, describe, integer, quote_key, shorten};
+use super::schema::{BACKENDS, DEVICE, DEVICE_KIND, KEYS, Key, PLUGIN, PLUGIN_KEYS};
+use super::value::{Value, describe, integer, quote, quote_key, shorten};
+use crate::plugin::{PluginSpec, check_access};
 use crate::registry::{BACKEND_NAME_RULE, is_backend_name};
 use crate::suggest::nearest;
 
@@ -100,6 +101,10 @@ impl Reader<'_> {
                 None if table.is_empty() && is_table(name.get_ref()) => {
                     match value.get_ref() {
                         DeValue::Table(inner) if path == BACKENDS => self.backends(inner),
+                        DeValue::Array(entries) if path == PLUGIN => self.plugins(at, entries),
+                        other if path == PLUGIN => {
+                            self.wrong(at, path.clone(), other, "be an array of tables: [[plugin]]".into());
+                        }
                         DeValue::Table(inner) => self.table(&path, inner),
                         other => self.wrong(at, path.clone(), other, format!("be a table: [{path}]")),
                     };
@@ -138,6 +143,72 @@ impl Reader<'_> {
         let key = full(&shorten(&quote_key(name)));
         let known = format!("{place} has: {}", known.join(", "));
         self.fail(at, |origin| ConfigError::UnknownKey { origin, key, nearest: near, known });
+    }
+
+    /// The tables `[[plugin]]`. Whoever may change them decides what code runs.
+    fn plugins(&mut self, at: usize, entries: &DeArray<'_>) {
+        if let Err(error) = check_access(&self.folder.join(self.shown.file_name().unwrap_or_default())) {
+            let problem = format!("it names plugins, so nobody else may be able to change it: {error}");
+            let path = self.shown.to_owned();
+            self.fail(at, |_| ConfigError::File { path, problem });
+        }
+        for entry in entries {
+            match entry.get_ref() {
+                DeValue::Table(keys) => self.plugin(entry.span().start, keys),
+                other => self.wrong(entry.span().start, PLUGIN.into(), other, "be a table: [[plugin]]".into()),
+            }
+        }
+    }
+
+    fn plugin(&mut self, at: usize, keys: &DeTable<'_>) {
+        let mut spec = PluginSpec { name: None, path: PathBuf::new(), sha256: None };
+        for (key, value) in keys {
+            let (at, key, value) = (key.span().start, key.get_ref(), value.get_ref());
+            let path = format!("{PLUGIN}.{}", shorten(&quote_key(key)));
+            if !PLUGIN_KEYS.contains(&&**key) {
+                let nearest = nearest(key, PLUGIN_KEYS).map(|k| format!("{PLUGIN}.{k}"));
+                let known = format!("[[{PLUGIN}]] has: {}", PLUGIN_KEYS.join(", "));
+                self.fail(at, |origin| ConfigError::UnknownKey { origin, key: path, nearest, known });
+                continue;
+            }
+            let text = value.as_str().unwrap_or_default();
+            let rule = match &**key {
+                "name" if is_backend_name(text) => {
+                    spec.name = Some(text.to_owned());
+                    continue;
+                }
+                "name" => format!("be the backend's name, in quotes: {BACKEND_NAME_RULE}"),
+                "path" if Path::new(text).is_absolute() => {
+                    spec.path = text.into();
+                    continue;
+                }
+                "path" => {
+                    let meant = self.folder.join(text);
+                    format!("be an absolute path, in quotes, such as {}", quote(&meant.to_string_lossy()))
+                }
+                _ => match text.parse() {
+                    Ok(hash) => {
+                        spec.sha256 = Some(hash);
+                        continue;
+                    }
+                    Err(()) => "be the SHA-256 of the library: 64 hexadecimal digits in quotes".into(),
+                },
+            };
+            self.wrong(at, path, value, rule);
+        }
+        for (key, given) in [("name", spec.name.is_some()), ("path", !spec.path.as_os_str().is_empty())] {
+            if !given && !keys.contains_key(key) {
+                let rule = format!("have a {key}");
+                self.fail(at, |origin| ConfigError::Value {
+                    origin,
+                    key: PLUGIN.into(),
+                    found: format!("a table without `{key}`"),
+                    rule,
+                });
+            }
+        }
+        let origin = self.origin(at);
+        self.layer.add_plugin(spec, origin);
     }
 
     fn backends(&mut self, tables: &DeTable<'_>) {
@@ -189,7 +260,7 @@ impl Reader<'_> {
 }
 
 /// The tables of the top level.
-const TABLES: [&str; 3] = [BACKENDS, "engine", "generate"];
+const TABLES: [&str; 5] = [BACKENDS, "engine", "generate", PLUGIN, "plugins"];
 
 fn is_table(name: &str) -> bool {
     TABLES.contains(&name)

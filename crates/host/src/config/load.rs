@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::environment::{self, CONFIG_VARIABLE};
 use super::error::ConfigError;
 use super::file;
-use super::schema::{BACKENDS, DEVICE, DEVICE_KIND, KEYS};
+use super::schema::{BACKENDS, DEVICE, DEVICE_KIND, KEYS, PLUGIN};
 use super::types::Config;
 use super::value::{Value, quote, quote_key, shorten};
+use crate::plugin::PluginSpec;
 use crate::registry::{BACKEND_NAME_RULE, is_backend_name};
 use crate::suggest::nearest;
 
@@ -85,6 +86,7 @@ pub(super) struct Layer {
     devices: BTreeMap<String, (u64, Origin)>,
     /// By backend and option.
     options: BTreeMap<(String, String), (String, Origin)>,
+    plugins: Vec<(PluginSpec, Origin)>,
 }
 
 impl Layer {
@@ -100,11 +102,16 @@ impl Layer {
         self.options.insert((backend.to_owned(), key.to_owned()), (value, origin));
     }
 
+    pub(super) fn add_plugin(&mut self, plugin: PluginSpec, origin: Origin) {
+        self.plugins.push((plugin, origin));
+    }
+
     /// Lays `higher` over this one.
     fn overlay(&mut self, higher: Layer) {
         self.keys.extend(higher.keys);
         self.devices.extend(higher.devices);
         self.options.extend(higher.options);
+        self.plugins.extend(higher.plugins);
     }
 
     /// What flags set, checked like everything else.
@@ -158,6 +165,12 @@ impl Layer {
             settings.push(Setting { key, value: option_to_toml(&value), origin });
             config.backends.entry(name).or_default().options.insert(option, value);
         }
+        if let Some((_, origin)) = self.plugins.last() {
+            let tables: Vec<String> = self.plugins.iter().map(|(plugin, _)| plugin_to_toml(plugin)).collect();
+            let value = format!("[{}]", tables.join(", "));
+            settings.push(Setting { key: PLUGIN.to_owned(), value, origin: origin.clone() });
+        }
+        config.plugin = self.plugins.into_iter().map(|(plugin, _)| plugin).collect();
         Loaded { config, settings }
     }
 }
@@ -236,6 +249,15 @@ impl Loaded {
         }
         Ok(())
     }
+}
+
+fn plugin_to_toml(plugin: &PluginSpec) -> String {
+    let fields = [
+        plugin.name.as_deref().map(|n| format!("name = {}", quote(n))),
+        Some(format!("path = {}", quote(&plugin.path.to_string_lossy()))),
+        plugin.sha256.map(|hash| format!("sha256 = \"{hash}\"")),
+    ];
+    format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 /// An option as it could have been written: bare if that reads back as the same text.

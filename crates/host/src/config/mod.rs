@@ -18,5 +18,7 @@ pub use environment::{CACHE_VARIABLE, CONFIG_VARIABLE, LOG_VARIABLE, environment
 pub use error::ConfigError;
 pub use load::{ConfigSources, Loaded, Origin, Setting};
 pub use schema::{KEYS, Key};
-pub use types::{BackendConfig, CacheName, Config, EngineConfig, GenerateConfig, KvDtype, Repack};
+pub use types::{
+    BackendConfig, CacheName, Config, EngineConfig, GenerateConfig, KvDtype, PluginsConfig, Repack, Trust,
+};
 pub use value::Kind;

@@ -1,8 +1,8 @@
-//! [`KEYS`]: every key but those of the tables `[backends.NAME]`, which the backends define.
+//! [`KEYS`]: every key but those of the tables `[backends.NAME]`, which the backends define, and of `[[plugin]]`.
 
 use std::fmt;
 
-use super::types::{CacheName, Config, KvDtype, Repack};
+use super::types::{CacheName, Config, KvDtype, Repack, Trust};
 use super::value::{Field, Kind, Value};
 use crate::place::OnUnsupported;
 
@@ -51,6 +51,11 @@ pub(super) const DEVICE: &str = "device";
 /// What it may be: the plugin interface counts devices in 32 bits.
 pub(super) const DEVICE_KIND: Kind = Kind::Integer { min: 0, max: u32::MAX as u64 };
 
+/// The name of the array of tables for the plugins.
+pub(super) const PLUGIN: &str = "plugin";
+/// The keys of each.
+pub(super) const PLUGIN_KEYS: [&str; 3] = ["name", "path", "sha256"];
+
 /// Sizes in tokens, sequences and rows: beyond this nothing fits in memory.
 const SIZE: Kind = Kind::Integer { min: 1, max: 1 << 24 };
 const ANY_NUMBER: Kind = Kind::Number { min: f64::NEG_INFINITY, above: false, max: f64::INFINITY };
@@ -74,6 +79,9 @@ macro_rules! keys {
 keys! {
     "backend" (backend): Kind::BackendName, "\"reference\"", "--backend";
     "model" (model): Kind::Path, "the bundled model", "--model";
+
+    "plugins.folders" (plugins.folders): Kind::Strings, "none";
+    "plugins.trust" (plugins.trust): Kind::Choice(Trust::NAMES), "\"hash\"";
 
     "engine.context_size" (engine.context_size): SIZE, "what is needed, at most what the model was made for",
         "--context-size";

@@ -7,6 +7,7 @@ use camelid_core::backend::Options;
 
 use super::value::{Field, Value};
 use crate::place::OnUnsupported;
+use crate::plugin::PluginSpec;
 
 /// All settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,10 @@ pub struct Config {
     pub model: Option<PathBuf>,
     /// `[backends.NAME]`: which device, and the backend's own options.
     pub backends: BTreeMap<String, BackendConfig>,
+    /// `[plugins]`: where plugins come from.
+    pub plugins: PluginsConfig,
+    /// `[[plugin]]`: the plugins, those of lower layers first.
+    pub plugin: Vec<PluginSpec>,
     /// `[engine]`: memory and placement.
     pub engine: EngineConfig,
     /// `[generate]`: how tokens are chosen.
@@ -42,6 +47,15 @@ pub struct BackendConfig {
     pub device: Option<usize>,
     /// All other keys, as the backend is given them. It refuses those it does not know.
     pub options: BTreeMap<String, String>,
+}
+
+/// The table `[plugins]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PluginsConfig {
+    /// Folders whose plugins may be used; absolute.
+    pub folders: Option<Vec<String>>,
+    /// What a plugin needs to be loaded.
+    pub trust: Option<Trust>,
 }
 
 /// The table `[engine]`.
@@ -117,6 +131,7 @@ names! {
     CacheName { Contiguous = "contiguous", Paged = "paged" }
     KvDtype { F32 = "f32", F16 = "f16", Bf16 = "bf16" }
     Repack { Auto = "auto", Never = "never" }
+    Trust { Hash = "hash", Path = "path" }
     OnUnsupported { Lower = "lower", Error = "error" }
 }
 
@@ -140,6 +155,16 @@ pub enum KvDtype {
     F16,
     /// bfloat16.
     Bf16,
+}
+
+/// What a plugin needs to be loaded. Whatever it is, nobody else may be able to change the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// An entry with the SHA-256 of its library.
+    #[default]
+    Hash,
+    /// An entry, or to lie in one of the folders.
+    Path,
 }
 
 /// Whether the backend may keep weights in a layout of its own.

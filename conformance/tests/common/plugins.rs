@@ -1,0 +1,53 @@
+//! Dynamic libraries for tests: built when a test needs them, each with its manifest beside it.
+
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Where the tests' own build is.
+fn target() -> PathBuf {
+    // target/debug/deps/test-0123
+    let exe = std::env::current_exe().unwrap();
+    exe.ancestors().nth(3).unwrap().to_owned()
+}
+
+/// The library of `package`, a `cdylib` of the workspace in `folder`, built as the tests are, in a folder of its own
+/// with its manifest.
+pub fn rust_plugin(package: &str, folder: &Path) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(target());
+        let status = cargo.current_dir(root()).status().unwrap();
+        assert!(status.success(), "{package} does not build");
+    });
+    let stem = format!("{DLL_PREFIX}{}", package.replace('-', "_"));
+    let built = target().join("debug").join(format!("{stem}{DLL_SUFFIX}"));
+    let home = target().join("plugins").join(package);
+    std::fs::create_dir_all(&home).unwrap();
+    let library = home.join(built.file_name().unwrap());
+    copy(&built, &library);
+    let manifest = format!("{stem}.plugin.toml");
+    copy(&root().join(folder).join(&manifest), &home.join(&manifest));
+    library
+}
+
+/// Copies a file so that only its owner may write it, whatever the umask. A library that another test has loaded stays
+/// what it is: the copy takes its place in one step.
+fn copy(from: &Path, to: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+
+    static COPIES: AtomicUsize = AtomicUsize::new(0);
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let new = to.with_extension(format!("{}.{number}", std::process::id()));
+    std::fs::copy(from, &new).unwrap_or_else(|e| panic!("{} cannot be copied: {e}", from.display()));
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::rename(&new, to).unwrap();
+}
