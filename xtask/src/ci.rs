@@ -3,13 +3,14 @@
 use std::process::{Command, Stdio};
 
 use crate::steps::{Step, cargo};
-use crate::{fetch, rules};
+use crate::{fetch, header, rules};
 
 /// Everything; the same whether or not `CI` is set.
 pub fn all() -> Vec<Step> {
     let mut steps = vec![
         Step::cargo("format", &["fmt", "--all", "--check"]),
         Step::own("rules", rules::run),
+        Step::own("header --check", header::check),
         Step::cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         Step::cargo("docs", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     ];

@@ -16,6 +16,7 @@ mod api;
 pub mod attrs;
 mod codes;
 mod graph;
+pub mod layout;
 mod values;
 
 pub use api::*;

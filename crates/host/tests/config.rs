@@ -167,13 +167,13 @@ fn the_config_variable_names_a_file_and_the_flag_wins() {
 
 #[test]
 fn unknown_keys_are_named_with_the_nearest_and_with_those_there_are() {
-    let top = "(the top level has: backend, model, backends, engine, generate)";
+    let top = "(the top level has: backend, model, backends, engine, generate, plugin, plugins)";
     for (file, expected) in [
         (
             "\n\nbackendd = \"x\"",
             format!("./camelid.toml:3: there is no key `backendd`; did you mean `backend`? {top}"),
         ),
-        ("[[plugin]]\nname = \"x\"", format!("./camelid.toml:1: there is no key `plugin` {top}")),
+        ("[[plug]]\nname = \"x\"", format!("./camelid.toml:1: there is no key `plug` {top}")),
         ("[Engine]\n", format!("./camelid.toml:1: there is no key `Engine`; did you mean `engine`? {top}")),
         (
             "temperature = 1",

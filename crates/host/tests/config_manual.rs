@@ -31,7 +31,7 @@ fn load(file: &str) -> Loaded {
 #[test]
 fn the_examples_are_right() {
     let examples = blocks(&manual(), "toml");
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in &examples {
         assert!(!load(example).settings().is_empty());
     }
