@@ -88,9 +88,9 @@ fn the_precedence_example_comes_out_as_written() {
     let manual = manual();
     let (files, expected) = (blocks(&manual, "toml"), blocks(&manual, "text"));
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("camelid.toml"), &files[2]).unwrap();
+    fs::write(folder.path().join("camelid.toml"), &files[3]).unwrap();
     fs::create_dir(folder.path().join("ci")).unwrap();
-    fs::write(folder.path().join("ci/check.toml"), &files[3]).unwrap();
+    fs::write(folder.path().join("ci/check.toml"), &files[4]).unwrap();
     let variable = |name: &str, value: &str| {
         assert!(manual.contains(&format!("`{name}={value}`")));
         (name.to_owned(), value.to_owned())
