@@ -1,8 +1,7 @@
 //! What the plugin interface costs: decoding on the reference backend linked in, behind its own table of functions, and
 //! loaded from its library, by turns.
 //!
-//! `cargo build --release -p camelid-reference-plugin && cargo run --release -p camelid-conformance --example boundary --
-//! MODEL.gguf target/release/libcamelid_reference_plugin.so`
+//! `bench/results/2026-11-24-plugin-boundary.md` has the commands and the figures.
 
 #![allow(clippy::print_stdout, reason = "a program whose result is a table")]
 

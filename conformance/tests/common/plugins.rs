@@ -30,13 +30,50 @@ pub fn rust_plugin(package: &str, folder: &Path) -> PathBuf {
     });
     let stem = format!("{DLL_PREFIX}{}", package.replace('-', "_"));
     let built = target().join("debug").join(format!("{stem}{DLL_SUFFIX}"));
-    let home = target().join("plugins").join(package);
+    with_manifest(&built, &root().join(folder), package)
+}
+
+/// The example in Rust, built for release as its README says.
+pub fn example_rust() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let folder = root().join("plugins/example-rust");
+    let to = target().join("example-rust");
+    BUILT.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--release", "--target-dir"]).arg(&to).current_dir(&folder);
+        assert!(cargo.status().unwrap().success(), "plugins/example-rust does not build");
+    });
+    with_manifest(&to.join("release/libcamelid_example.so"), &folder, "example-rust")
+}
+
+/// The example in C, built as its README says.
+pub fn example_c() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let folder = root().join("plugins/example-c");
+    let to = target().join("example-c");
+    BUILT.get_or_init(|| {
+        let out = format!("OUT={}", to.display());
+        let status = Command::new("make").args(["--silent", &out]).current_dir(&folder).status();
+        let status = status.unwrap_or_else(|e| panic!("make cannot be run ({e}): install make and a C compiler"));
+        assert!(status.success(), "plugins/example-c does not build");
+    });
+    with_manifest(&to.join("libcamelid_example_c.so"), &folder, "example-c")
+}
+
+/// A copy of a library and the manifest beside it that nobody else may change.
+pub fn private_copy(library: &Path) -> PathBuf {
+    let folder = library.parent().unwrap();
+    with_manifest(library, folder, &format!("frozen-{}", folder.file_name().unwrap().display()))
+}
+
+fn with_manifest(library: &Path, manifests: &Path, name: &str) -> PathBuf {
+    let home = target().join("plugins").join(name);
     std::fs::create_dir_all(&home).unwrap();
-    let library = home.join(built.file_name().unwrap());
-    copy(&built, &library);
-    let manifest = format!("{stem}.plugin.toml");
-    copy(&root().join(folder).join(&manifest), &home.join(&manifest));
-    library
+    let copied = home.join(library.file_name().unwrap());
+    copy(library, &copied);
+    let manifest = format!("{}.plugin.toml", library.file_stem().unwrap().display());
+    copy(&manifests.join(&manifest), &home.join(&manifest));
+    copied
 }
 
 /// Copies a file so that only its owner may write it, whatever the umask. A library that another test has loaded stays

@@ -1,9 +1,10 @@
 //! What the author of a backend depends on: Camelid's traits, the macros that register or export a backend, and both
 //! sides of the C ABI.
 //!
-//! Implement [`Backend`] and [`Device`]; [`link_backend!`] registers the backend in a program, [`export_backend!`] makes
-//! the library a plugin, and [`loopback`] runs it behind the plugin interface without a library. The reference backend
-//! shows how. Nothing here loads a library: that is the host's side, which uses [`import`].
+//! Implement [`Backend`] and [`Device`], or only [`Kernels`], one operation at a time, and let [`Interpreter`] be the
+//! device. [`link_backend!`] registers the backend in a program, [`export_backend!`] makes the library a plugin, and
+//! [`loopback`] runs it behind the plugin interface without a library. The reference backend and
+//! `plugins/example-rust` show how. Nothing here loads a library: that is the host's side, which uses [`import`].
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
@@ -11,12 +12,16 @@
 pub mod convert;
 #[allow(unsafe_code)]
 mod ffi;
+mod interpreter;
+pub mod kernels;
 
 pub use camelid_abi as abi;
 pub use camelid_core as core;
 pub use camelid_core::backend::{Backend, Device};
 pub use ffi::log::{Level, log};
 pub use ffi::{export, import, loopback};
+pub use interpreter::Interpreter;
+pub use kernels::Kernels;
 
 /// What this program or plugin was built for, as a manifest writes it: `ARCHITECTURE-OS`.
 pub const TARGET: &str = export::TARGET;

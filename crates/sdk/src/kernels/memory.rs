@@ -30,12 +30,7 @@ pub trait Memory: Send {
     fn read(&mut self, from: &Self::Buf, offset: usize, dst: &mut [u8]) -> Result<(), BackendError>;
 
     /// Copies `len` bytes from one piece to another. Weights are copied too, as they were given.
-    fn copy(
-        &mut self,
-        to: (&mut Self::Buf, usize),
-        from: (&Self::Buf, usize),
-        len: usize,
-    ) -> Result<(), BackendError>;
+    fn copy(&mut self, to: (&mut Self::Buf, usize), from: (&Self::Buf, usize), len: usize) -> Result<(), BackendError>;
 
     /// Copies `len` bytes inside one piece; the ranges do not overlap.
     fn copy_within(&mut self, buf: &mut Self::Buf, to: usize, from: usize, len: usize) -> Result<(), BackendError>;

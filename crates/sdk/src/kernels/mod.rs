@@ -4,7 +4,7 @@
 //! them is not here but in [`Interpreter`](crate::Interpreter). Start at [`Kernels`]; `plugins/example-rust` is a
 //! whole backend made this way.
 
-mod claim;
+pub(crate) mod claim;
 mod host;
 mod memory;
 mod node;
