@@ -7,6 +7,7 @@
 
 mod ci;
 mod fetch;
+mod freeze;
 mod header;
 mod rules;
 mod steps;
@@ -21,6 +22,7 @@ Usage: cargo xtask TASK
   ci                 everything that continuous integration runs, stopping at the first failure
   test [ARGUMENTS]   the tests: all of them, or `cargo nextest run ARGUMENTS` (`cargo test` where there is no nextest)
   fetch              the files that tests need from outside the repository, into the cache (see CAMELID_CACHE)
+  freeze             the example plugins as built today, into conformance/frozen
   header [--check]   the C header of the plugin interface: write it, or check that it is up to date
   rules              the rules on licences, lints, dependencies and `unsafe`, checked over the whole tree
 ";
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         ["ci"] => steps::run(&root, &ci::all()),
         ["test", rest @ ..] => steps::run(&root, &ci::tests(rest)),
         ["fetch"] => report(fetch::run()),
+        ["freeze"] => report(freeze::run(&root)),
         ["header"] => report(header::write(&root)),
         ["header", "--check"] => report(header::check(&root)),
         ["rules"] => report(rules::run(&root)),

@@ -11,6 +11,7 @@ mod graph_out;
 pub mod import;
 pub mod log;
 mod loopback;
+mod macros;
 mod manifest;
 mod message;
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod claim;
 mod host;
 mod memory;
 mod node;
+pub mod testing;
 
 use camelid_core::backend::BackendError;
 
