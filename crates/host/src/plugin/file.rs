@@ -8,6 +8,9 @@ use sha2::Digest;
 
 use super::{PluginError, Sha256};
 
+/// The first bytes of a file, which hold the headers: those of the segments follow right after the file's.
+const MAX_HEADERS: u64 = 1 << 14;
+
 /// A library that was found fit to be loaded.
 #[derive(Debug)]
 pub(crate) struct Checked {
@@ -24,9 +27,10 @@ impl Checked {
         check_access(path)?;
         let unreadable = |error: std::io::Error| PluginError::Unreadable { problem: error.to_string() };
         let mut file = File::open(path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
         let mut start = Vec::new();
-        (&mut file).take(64).read_to_end(&mut start).map_err(unreadable)?;
-        check_header(&start).map_err(|problem| PluginError::NotALibrary { problem })?;
+        (&mut file).take(MAX_HEADERS).read_to_end(&mut start).map_err(unreadable)?;
+        check_header(&start, size).map_err(|problem| PluginError::NotALibrary { problem })?;
         let Some(expected) = pinned else { return Ok(Checked { path: path.to_owned(), keep: None }) };
         file.rewind().map_err(unreadable)?;
         let (found, checked) = copy_and_hash(path, file).map_err(unreadable)?;
@@ -136,8 +140,9 @@ fn check_owner_and_mode(place: &Path, metadata: &Metadata) -> Result<(), PluginE
     Ok(())
 }
 
-/// Whether `start`, the first bytes of a file, begins a library for this machine.
-fn check_header(start: &[u8]) -> Result<(), String> {
+/// Whether `start`, the first bytes of a file of `size` bytes, begins a library for this machine that is all there. The
+/// loader maps what the headers say, and reading a map past the end of its file ends the process.
+fn check_header(start: &[u8], size: u64) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Ok(());
     }
@@ -175,7 +180,19 @@ fn check_header(start: &[u8]) -> Result<(), String> {
     if kind != 3 {
         return Err("it is an ELF file but no shared library; link it with -shared, or as a cdylib".into());
     }
-    Ok(())
+    let word = |at: usize| at.checked_add(8).and_then(|end| start.get(at..end)).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")));
+    let cut = || format!("it is cut off after {size} bytes; copy or build it again");
+    let (table, entry, count) = (word(32).unwrap_or(0), usize::from(half(54)), usize::from(half(56)));
+    let mut ends = vec![word(40).unwrap_or(0).saturating_add(u64::from(half(58)) * u64::from(half(60)))];
+    for i in 0..count {
+        let at = usize::try_from(table).unwrap_or(usize::MAX).saturating_add(i * entry);
+        // Offset in the file and size in it.
+        let (Some(from), Some(len)) = (word(at.saturating_add(8)), word(at.saturating_add(32))) else {
+            return Err(cut());
+        };
+        ends.push(from.saturating_add(len));
+    }
+    if ends.into_iter().any(|end| end > size) { Err(cut()) } else { Ok(()) }
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -237,18 +254,27 @@ mod tests {
         header[..6].copy_from_slice(b"\x7fELF\x02\x01");
         header[16] = 3;
         header[18] = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-        check_header(&header).unwrap();
-        assert!(check_header(b"#!/bin/sh").unwrap_err().contains("not a library"));
-        assert!(check_header(b"").unwrap_err().contains("not a library"));
-        assert!(check_header(&header[..40]).unwrap_err().contains("cut off after 40 bytes"));
+        check_header(&header, 64).unwrap();
+        assert!(check_header(b"#!/bin/sh", 9).unwrap_err().contains("not a library"));
+        assert!(check_header(b"", 0).unwrap_err().contains("not a library"));
+        assert!(check_header(&header[..40], 40).unwrap_err().contains("cut off after 40 bytes"));
         let changed = |at: usize, to: u8| {
             let mut other = header.clone();
             other[at] = to;
-            check_header(&other).unwrap_err()
+            check_header(&other, 64).unwrap_err()
         };
         assert!(changed(18, 243).contains("built for RISC-V"));
         assert!(changed(4, 1).contains("built for"));
         assert!(changed(16, 2).contains("no shared library"));
+        // A segment, and the table of sections, past the end.
+        let exe = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let size = exe.len() as u64;
+        let start = &exe[..MAX_HEADERS as usize];
+        let shared = |size| check_header(start, size);
+        shared(size).unwrap();
+        for cut in [size - 1, size / 2, MAX_HEADERS] {
+            assert!(shared(cut).unwrap_err().contains(&format!("cut off after {cut} bytes")));
+        }
     }
 
     #[test]
