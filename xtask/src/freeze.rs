@@ -9,7 +9,13 @@ use camelid_abi::{ABI_MAJOR, ABI_MINOR};
 pub fn run(root: &Path) -> Result<(), String> {
     let target = root.join("target/freeze");
     let (rust, c) = (root.join("plugins/example-rust"), root.join("plugins/example-c"));
-    step(Command::new(env!("CARGO")).args(["build", "--release", "--target-dir"]).arg(&target).current_dir(&rust))?;
+    // What is recorded says nothing of where it was built.
+    let registry = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let registry = registry.map_err(|_| "neither CARGO_HOME nor HOME is set")?;
+    let flags = format!("--remap-path-prefix={}=camelid --remap-path-prefix={registry}=cargo", root.display());
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--target-dir"]).arg(&target).env("RUSTFLAGS", flags).current_dir(&rust);
+    step(&mut cargo)?;
     step(Command::new("make").arg(format!("OUT={}", target.join("c").display())).current_dir(&c))?;
 
     let folder = root.join(format!("conformance/frozen/{ABI_MAJOR}.{ABI_MINOR}"));

@@ -32,15 +32,13 @@ pub(crate) fn eval(node: NodeView<'_, HostBuf>) -> Done {
 
 /// `table [N, D], index [M] -> [M, D]`: `y[i] = table[index[i]]`, zeros for -1.
 fn gather_rows(table: &Operand, index: &Operand, y: &mut Target) -> Done {
-    let (d, from, to) = (table.row_len(), table.row_bytes(), y.row_bytes());
+    let (d, to) = (table.row_len(), y.row_bytes());
     for (i, row) in index.row_numbers(table.rows())?.into_iter().enumerate() {
         match row {
             None => y.bytes_mut()?[i * to..(i + 1) * to].fill(0),
             // Rows of blocks become f32; others keep their type.
             Some(row) if table.dtype.is_block() => table.read_row(row, &mut y.f32s_mut()?[i * d..(i + 1) * d])?,
-            Some(row) => {
-                y.bytes_mut()?[i * to..(i + 1) * to].copy_from_slice(&table.bytes()[row * from..(row + 1) * from]);
-            }
+            Some(row) => y.bytes_mut()?[i * to..(i + 1) * to].copy_from_slice(&table.bytes()[row * to..(row + 1) * to]),
         }
     }
     Ok(())
@@ -128,22 +126,17 @@ fn rope(x: &Operand, cos: &Operand, sin: &Operand, head_dim: usize, y: &mut Targ
 
 /// `x [T, .., L], mask [T, L]`: the softmax of `scale * x + mask` over `L`; what is masked is zero and not looked at.
 fn softmax(x: &Operand, mask: Option<&Operand>, scale: f32, y: &mut Target) -> Done {
-    let (l, rows) = (x.row_len(), x.rows());
-    let tokens = mask.map_or(1, |m| m.rows());
+    let (l, rows, tokens) = (x.row_len(), x.rows(), mask.map_or(1, |mask| mask.rows()));
     let (x, mask, y) = (x.floats()?, mask.map(|m| m.floats()).transpose()?, y.f32s_mut()?);
     for (row, (x, y)) in x.chunks_exact(l).zip(y.chunks_exact_mut(l)).enumerate() {
         let t = row * tokens / rows;
-        let mask = |i: usize| mask.as_ref().map_or(0.0, |mask| mask[t * l + i]);
         for (i, (x, y)) in x.iter().zip(y.iter_mut()).enumerate() {
-            *y = if mask(i) <= MASKED { f32::NEG_INFINITY } else { scale * x + mask(i) };
+            let mask = mask.as_ref().map_or(0.0, |mask| mask[t * l + i]);
+            *y = if mask <= MASKED { f32::NEG_INFINITY } else { scale * x + mask };
         }
-        let max = y.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let visible = |i: usize| mask(i) > MASKED || mask(i).is_nan();
-        let mut sum = 0.0;
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = if visible(i) { (*y - max).exp() } else { 0.0 };
-            sum += *y;
-        }
+        let max = y.iter().copied().fold(f32::MIN, f32::max);
+        y.iter_mut().for_each(|y| *y = (*y - max).exp());
+        let sum: f32 = y.iter().sum();
         if sum != 0.0 {
             y.iter_mut().for_each(|y| *y /= sum);
         }
@@ -165,9 +158,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
     let mut sums = [0.0; 16];
     for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
-        }
+        sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f32>() + rest

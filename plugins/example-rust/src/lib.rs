@@ -38,10 +38,10 @@ impl Backend for Example {
 
     fn open(&self, index: usize, options: &Options) -> Result<Box<dyn Device>, BackendError> {
         options.reject_unknown(&["trace"])?;
-        let trace = match options.get("trace") {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
+        let trace = match options.get("trace").unwrap_or("false") {
+            "true" => true,
+            "false" => false,
+            other => {
                 return Err(BackendError::invalid(format!("option `trace` = `{other}` is neither `true` nor `false`")));
             }
         };
@@ -52,35 +52,27 @@ impl Backend for Example {
     }
 }
 
-/// Types of weights that are vectors: few numbers, so they are turned into f32 at every use.
-const VECTORS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
-
 /// Everything that is computed here. Macro operations are not claimed, so the host builds them from these.
 const CLAIMS: &[Claim] = &[
     Claim::new("gather_rows", &[DEQUANTIZABLE, INDICES]),
-    Claim::new("linear", &[F32, DEQUANTIZABLE, VECTORS]),
+    Claim::new("linear", &[F32, DEQUANTIZABLE, DEQUANTIZABLE]),
     Claim::new("bmm", &[F32, F32]),
-    Claim::new("rms_norm", &[F32, VECTORS]),
+    Claim::new("rms_norm", &[F32, DEQUANTIZABLE]),
     Claim::new("rope", &[F32, F32, F32]),
     Claim::new("add", &[F32, F32]),
     Claim::new("mul", &[F32, F32]),
-    Claim::new("activation", &[F32]).with_limit(only_silu),
+    Claim::new("activation", &[F32]).with_limit(only_silu_and_f32),
     Claim::new("softmax", &[F32, F32]),
     Claim::new("scatter_rows", &[F32, F32, INDICES]),
-    Claim::new("cast", &[DEQUANTIZABLE]).with_limit(only_to_f32),
+    Claim::new("cast", &[DEQUANTIZABLE]).with_limit(only_silu_and_f32),
 ];
 
-fn only_silu(_: &Graph, node: &Node) -> Result<(), String> {
+/// What types alone do not say.
+fn only_silu_and_f32(_: &Graph, node: &Node) -> Result<(), String> {
     match &node.op {
         Op::Activation(kind) if *kind != Activation::Silu => {
             Err(format!("there is no kernel for {}; supported: silu", kind.name()))
         }
-        _ => Ok(()),
-    }
-}
-
-fn only_to_f32(_: &Graph, node: &Node) -> Result<(), String> {
-    match &node.op {
         Op::Cast { to } if *to != DType::F32 => Err(format!("a result of type {to} is not supported; supported: f32")),
         _ => Ok(()),
     }

@@ -11,6 +11,7 @@ mod explain;
 mod forward;
 mod generate;
 mod inspect;
+mod plugin;
 mod tokenize;
 
 use clap::Subcommand;
@@ -36,6 +37,8 @@ pub enum Command {
     Backends(backends::Backends),
     /// Check every backend in a process of its own
     Doctor(doctor::Doctor),
+    /// Write the beginning of a backend of your own
+    Plugin(plugin::PluginCommand),
     /// Check or show the configuration
     Config(config::ConfigCommand),
     /// Show the graph of a model as a backend computes it
@@ -58,6 +61,7 @@ impl Command {
             Command::Inspect(c) => c.run(),
             Command::Backends(c) => c.run(),
             Command::Doctor(c) => c.run(),
+            Command::Plugin(c) => c.run(),
             Command::Config(c) => c.run(),
             Command::Explain(c) => c.run(),
             Command::Bench(c) => c.run(),
