@@ -12,7 +12,7 @@ use camelid_core::DType;
 use camelid_core::backend::{BufferDesc, BufferUsage, Options, Weight};
 use camelid_core::graph::{Graph, GraphBuilder, Symbol, SymbolRange, SymbolValues, TensorType, ValueId};
 use camelid_host::{DeviceHandle, HostError, OnUnsupported, PluginSpec, Registry};
-use common::plugins::root;
+use common::plugins::{root, rust_plugin};
 use tempfile::TempDir;
 
 /// A compiled animal with its manifest.
@@ -29,7 +29,17 @@ impl Animal {
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("libanimal.so");
         let mut cc = Command::new("cc");
-        cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]);
+        cc.args([
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-fvisibility=hidden",
+            "-pthread",
+        ]);
         cc.arg(format!("-DANIMAL={animal}")).arg(format!("-DNAME=\"{name}\""));
         cc.arg(format!("-DTARGET=\"{}\"", camelid_sdk::TARGET)).args(defines).arg("-I");
         cc.arg(root().join("crates/abi/include")).arg(root().join("conformance/zoo/zoo.c")).arg("-o").arg(&library);
@@ -284,4 +294,35 @@ fn a_file_in_the_way_of_the_search_is_not_found() {
     registry.add_plugin(spec).unwrap();
     let error = registry.get("animal").err().unwrap().to_string();
     assert!(error.contains("a plugin is named by an absolute path"), "{error}");
+}
+
+/// The functions that come before a device is open are tried behind the same table in `camelid-sdk`'s own tests.
+#[test]
+fn a_panic_of_a_loaded_plugin_is_an_error_and_the_device_is_lost() {
+    let path = rust_plugin("camelid-zoo-panics", Path::new("conformance/zoo/panics"));
+    let mut registry = Registry::new();
+    registry.add_plugin(PluginSpec { name: None, path, sha256: None }).unwrap();
+    let open = |function: &str| {
+        let mut options = Options::default();
+        options.set("in", function);
+        registry.open("panics", 0, &options)
+    };
+    use_everything(&open("nothing").unwrap()).unwrap();
+    let error = open("device_open").unwrap_err().to_string();
+    assert!(error.contains("panics: open device 0") && error.contains("the plugin panicked"), "{error}");
+    let fails =
+        ["graph_supports", "buffer_alloc", "weight_load", "buffer_write", "buffer_read", "plan_compile", "plan_run"];
+    for function in fails {
+        let device = open(function).unwrap();
+        let error = use_everything(&device).unwrap_err().to_string();
+        assert!(error.contains("device lost: the plugin panicked"), "{function}: {error}");
+        let later = use_everything(&device).unwrap_err().to_string();
+        assert!(later.contains("the device was lost earlier"), "{function}: {later}");
+    }
+    // Nobody can be told of these but the log.
+    for function in ["buffer_free", "plan_free", "device_close"] {
+        use_everything(&open(function).unwrap()).unwrap();
+    }
+    use_everything(&open("nothing").unwrap()).unwrap();
+    the_next_one_works();
 }

@@ -1,11 +1,9 @@
 /* What this backend computes: one table, from which graph_supports answers and plan_compile refuses. */
-
 #include <stdio.h>
 #include <string.h>
-
 #include "example.h"
 
-/* Shapes are written with a letter for a dimension, which is the same wherever it stands, and `*` for any number of them. */
+/* In a shape a letter is a dimension, the same wherever it stands, and `*` any number of dimensions. */
 static const struct Claim {
   uint32_t op, n_inputs, attrs_size;
   struct {
@@ -46,8 +44,7 @@ CamelidStatus graph_check(const CamelidGraph *graph, CamelidError *error) {
   for (uint32_t i = 0; good && i < graph->n_outputs; i++) {
     good = CAMELID_HAS(graph->outputs[i], CamelidOutput, name) && graph->outputs[i]->value < graph->n_values;
   }
-  if (good) return CAMELID_STATUS_OK;
-  return fail(error, CAMELID_STATUS_INVALID, "the graph has parts that are too small, or names values that it lacks");
+  return good ? OK : fail(error, INVALID, "the graph has parts that are too small, or names values that it lacks");
 }
 
 uint32_t storage_of(const CamelidGraph *graph, uint32_t value) {
@@ -74,9 +71,7 @@ static bool has_shape(const CamelidTensorType *ty, const char *shape, Shapes *sh
       continue;
     }
     if (free_dims < -1 || !bind(&shapes->star_rank, free_dims + 1)) return false;
-    for (int64_t i = 0; i <= free_dims; i++) {
-      if (!bind(&shapes->star[i], ty->dim[at++])) return false;
-    }
+    for (int64_t i = 0; i <= free_dims; i++) if (!bind(&shapes->star[i], ty->dim[at++])) return false;
   }
   return at == ty->rank;
 }
@@ -104,10 +99,8 @@ static const char *check(const CamelidGraph *graph, const CamelidNode *node) {
     uint32_t kind = ((const CamelidActivationAttrs *)node->attrs)->kind;
     if (kind < CAMELID_ACTIVATION_SILU || kind > CAMELID_ACTIVATION_MISH) return "supported are the activations 1 to 9";
   }
-  if (node->op == CAMELID_OP_SCATTER_ROWS) {
-    in_place_of = node->inputs[0];
-    if (graph->values[storage_of(graph, in_place_of)]->kind == CAMELID_VALUE_WEIGHT) return "a weight is never written";
-  }
+  if (node->op == CAMELID_OP_SCATTER_ROWS) in_place_of = node->inputs[0];
+  if (graph->values[storage_of(graph, node->outputs[0])]->kind == CAMELID_VALUE_WEIGHT) return "a weight is never written";
   bool placed = result->kind == CAMELID_VALUE_COMPUTED && result->in_place_of == in_place_of;
   return placed ? NULL : "the result lies where this operation does not put it";
 }
@@ -124,10 +117,9 @@ uint32_t node_support(const CamelidGraph *graph, const CamelidNode *node, char *
     snprintf(reason, size, "this backend has the core operations, and `%.*s` is none of them", STR(node->name));
     return CAMELID_SUPPORT_LOWER;
   }
-  if (claim == NULL || node->n_outputs != 1 || node->attrs_size < claim->attrs_size ||
-      (claim->attrs_size > 0 && node->attrs == NULL)) {
-    snprintf(reason, size, "%u operands, %u results and %u bytes of attributes are not what the operation has",
-             node->n_inputs, node->n_outputs, node->attrs_size);
+  bool complete = claim != NULL && node->attrs_size >= claim->attrs_size && (node->attrs_size == 0 || node->attrs != NULL);
+  if (!complete || node->n_outputs != 1) {
+    snprintf(reason, size, "takes other than %u operands and %u bytes of attributes", node->n_inputs, node->attrs_size);
     return CAMELID_SUPPORT_NO;
   }
   Shapes shapes = {0};
@@ -157,7 +149,7 @@ uint32_t node_support(const CamelidGraph *graph, const CamelidNode *node, char *
 CamelidStatus graph_supports(CamelidDevice *device, const CamelidGraph *graph, CamelidSupport *const *answers,
                              CamelidError *error) {
   CamelidStatus status = graph_check(graph, error);
-  for (uint32_t i = 0; status == CAMELID_STATUS_OK && i < graph->n_nodes; i++) {
+  for (uint32_t i = 0; status == OK && i < graph->n_nodes; i++) {
     size_t room = answers[i]->reason == NULL ? 0 : answers[i]->reason_capacity;
     answers[i]->verdict = node_support(graph, graph->nodes[i], answers[i]->reason, room);
   }

@@ -1,8 +1,6 @@
 /* Types: which there are, how large they are, how numbers are read, and the loop that takes nearly all the time. */
-
 #include <stdio.h>
 #include <string.h>
-
 #include "example.h"
 
 static const struct {
@@ -19,9 +17,8 @@ static const struct {
 
 unsigned dtype_bit(CamelidDType dtype) {
   for (size_t i = 0; i < N_DTYPES; i++) {
-    /* A known id with another block is another type. */
     bool block = dtypes[i].block_elems == dtype.block_elems && dtypes[i].block_bytes == dtype.block_bytes;
-    if (dtypes[i].id == dtype.id && block) return dtypes[i].bit;
+    if (dtypes[i].id == dtype.id && block) return dtypes[i].bit; /* with another block it is another type */
   }
   return 0;
 }
@@ -68,9 +65,7 @@ static float float_of_bits(uint32_t bits) {
   memcpy(&value, &bits, sizeof value);
   return value;
 }
-
 static uint32_t u16_at(const uint8_t *from) { return from[0] | (uint32_t)from[1] << 8; }
-
 static float f16_at(const uint8_t *from) {
   uint32_t half = u16_at(from), magnitude = (half & 0x7fffu) << 13;
   /* As a float's bits the magnitude is 2^112 too small, which a product puts right exactly, subnormal or not. */
@@ -91,14 +86,12 @@ void widen(unsigned dtype, const uint8_t *from, float *to, size_t n) {
   if (dtype == F32) memcpy(to, from, n * sizeof *to);
   for (size_t i = 0; dtype == F16 && i < n; i++) to[i] = f16_at(from + 2 * i);
   for (size_t i = 0; dtype == BF16 && i < n; i++) to[i] = float_of_bits(u16_at(from + 2 * i) << 16);
-  /* f16 scale, 16 bytes of codes around 8 */
+  /* q4_0: f16 scale, 16 bytes of codes around 8; q4_1: f16 scale, f16 minimum, 16 bytes of codes */
   for (size_t i = 0; dtype == Q4_0 && i < n; i += 32, from += 18) widen_nibbles(from + 2, f16_at(from), 8, 0, to + i);
-  /* f16 scale, f16 minimum, 16 bytes of codes */
   for (size_t i = 0; dtype == Q4_1 && i < n; i += 32, from += 20) {
     widen_nibbles(from + 4, f16_at(from), 0, f16_at(from + 2), to + i);
   }
-  /* f16 scale, 32 signed bytes */
-  for (size_t i = 0; dtype == Q8_0 && i < n; i += 32, from += 34) {
+  for (size_t i = 0; dtype == Q8_0 && i < n; i += 32, from += 34) { /* f16 scale, 32 signed bytes */
     float scale = f16_at(from);
     for (size_t j = 0; j < 32; j++) to[i + j] = scale * (float)(int8_t)from[2 + j];
   }

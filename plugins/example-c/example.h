@@ -3,20 +3,25 @@
 #define EXAMPLE_H
 
 #include <stdbool.h>
-
 #include "camelid_backend.h"
 
 /* A CamelidStr as the two arguments of "%.*s"; long names are cut. */
 #define STR(s) ((s).ptr == NULL ? 0 : (s).len < 160 ? (int)(s).len : 160), ((s).ptr == NULL ? "" : (s).ptr)
+#define OK CAMELID_STATUS_OK
+#define INVALID CAMELID_STATUS_INVALID
+#define UNSUPPORTED CAMELID_STATUS_UNSUPPORTED
 #define MAX_INPUTS 3
 #define MAX_RANK 4
+#define MAX_SLOTS 256 /* intermediate values that are alive at once */
 
 /* plugin.c: the border. `fail` writes a message as printf does and answers `status`. */
 __attribute__((format(printf, 3, 4))) CamelidStatus fail(CamelidError *, CamelidStatus status, const char *format, ...);
 CamelidStatus no_memory(CamelidError *, const char *what, CamelidStr name, uint64_t size);
 struct CamelidDevice {
-  uint8_t *scratch; /* where steps keep intermediate values: shared by all plans, since no two run at once */
-  size_t scratch_size;
+  struct {
+    uint8_t *data;
+    size_t size;
+  } slots[MAX_SLOTS]; /* where steps keep intermediate values: shared by all plans, since no two run at once */
 };
 
 /* dtype.c: element types. A set of them is a number, and so is one: its bit, 0 for a type that is not known here. */
@@ -67,18 +72,11 @@ typedef struct {
   unsigned dtype;
   size_t columns, rows, matrix; /* the last dimension, all others in one, and the last but one */
   size_t bytes;
-  union {
-    uint8_t *data;
-    float *f32;
-    int32_t *i32;
-  };
+  union { uint8_t *data; float *f32; int32_t *i32; };
 } Tensor;
 typedef union {
-  CamelidBmmAttrs bmm;
-  CamelidRmsNormAttrs rms_norm;
-  CamelidRopeAttrs rope;
-  CamelidActivationAttrs activation;
-  CamelidSoftmaxAttrs softmax;
+  CamelidBmmAttrs bmm; CamelidRmsNormAttrs rms_norm; CamelidRopeAttrs rope;
+  CamelidActivationAttrs activation; CamelidSoftmaxAttrs softmax;
 } Attrs;
 /* `y` from `n` operands `x`; false with a message in `problem` if the contents of an index make no sense. */
 bool op_run(uint32_t op, const Attrs *, const Tensor *x, size_t n, const Tensor *y, char problem[160]);

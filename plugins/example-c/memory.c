@@ -1,9 +1,7 @@
 /* Buffers and weights. Weights stay where the host has them, which is often a memory map of the file. */
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include "example.h"
 
 /* A buffer of `size` bytes, or one without memory for a weight that is aliased. */
@@ -23,7 +21,7 @@ static CamelidBuffer *buffer_new(CamelidStr name, uint64_t size, bool with_memor
 CamelidStatus buffer_alloc(CamelidDevice *device, const CamelidBufferDesc *desc, CamelidBuffer **buffer,
                            CamelidError *error) {
   *buffer = buffer_new(desc->name, desc->size, true);
-  return *buffer != NULL ? CAMELID_STATUS_OK : no_memory(error, "buffer", desc->name, desc->size);
+  return *buffer != NULL ? OK : no_memory(error, "buffer", desc->name, desc->size);
 }
 
 CamelidStatus weight_load(CamelidDevice *device, CamelidWeight *weight, CamelidBuffer **buffer, CamelidError *error) {
@@ -32,18 +30,14 @@ CamelidStatus weight_load(CamelidDevice *device, CamelidWeight *weight, CamelidB
   size_t bytes;
   char names[64];
   *buffer = NULL;
-  if (!CAMELID_HAS(weight, CamelidWeight, placement)) {
-    return fail(error, CAMELID_STATUS_INVALID, "a weight's struct of %u bytes is none of version 1", weight->struct_size);
-  }
   if (dtype_bit(ty->dtype) == 0) {
-    return fail(error, CAMELID_STATUS_UNSUPPORTED,
-                "weight `%.*s` has element type %u; supported are %s. Convert the weight to one of them",
-                STR(weight->name), ty->dtype.id, dtype_names(ANY, names));
+    return fail(error, UNSUPPORTED, "weight `%.*s` has element type %u; convert it to one of %s", STR(weight->name),
+                ty->dtype.id, dtype_names(ANY, names));
   }
   bool fixed = type_is_known(ty);
   for (uint32_t i = 0; fixed && i < ty->rank; i++) fixed = ty->dim[i] >= 0;
   if (!fixed || !tensor_bytes(ty, none, &bytes) || bytes != weight->size || weight->data == NULL) {
-    return fail(error, CAMELID_STATUS_INVALID, "weight `%.*s` has %llu bytes, which do not make up a tensor of its type",
+    return fail(error, INVALID, "weight `%.*s` has %llu bytes, which do not make up a tensor of its type",
                 STR(weight->name), (unsigned long long)weight->size);
   }
   /* Kernels read f32 and i32 in place, which needs them aligned; other types are read byte by byte. */
@@ -53,55 +47,49 @@ CamelidStatus weight_load(CamelidDevice *device, CamelidWeight *weight, CamelidB
   if (made == NULL) return no_memory(error, "weight", weight->name, bytes);
   made->is_weight = true;
   made->ty = *ty;
-  if (alias) {
-    made->data = (uint8_t *)(uintptr_t)weight->data; /* never written: see the checks below and in plan.c */
-    made->release = weight->release;
-    made->release_ctx = weight->release_ctx;
-  } else {
-    memcpy(made->data, weight->data, bytes);
-  }
+  if (alias) made->data = (uint8_t *)(uintptr_t)weight->data; /* never written: see below and plan.c */
+  else memcpy(made->data, weight->data, bytes);
+  made->release = alias ? weight->release : NULL;
+  made->release_ctx = weight->release_ctx;
   weight->placement = alias ? CAMELID_PLACEMENT_ALIASED : CAMELID_PLACEMENT_COPIED;
   *buffer = made;
-  return CAMELID_STATUS_OK;
+  return OK;
 }
 
 static CamelidStatus check_range(const CamelidBuffer *buffer, const char *what, uint64_t offset, uint64_t size,
                                  bool written, CamelidError *error) {
   if (offset > buffer->size || size > buffer->size - offset || (written && buffer->is_weight)) {
-    return fail(error, CAMELID_STATUS_INVALID, "%s of %llu bytes at offset %llu of %s `%s` of %zu bytes is not possible",
+    return fail(error, INVALID, "%s of %llu bytes at offset %llu of %s `%s` of %zu bytes is not possible",
                 what, (unsigned long long)size, (unsigned long long)offset, buffer->is_weight ? "weight" : "buffer",
                 buffer->name, buffer->size);
   }
-  return CAMELID_STATUS_OK;
+  return OK;
 }
 
 CamelidStatus buffer_write(CamelidDevice *device, CamelidBuffer *buffer, uint64_t offset, const void *data, size_t size,
                            CamelidError *error) {
   CamelidStatus status = check_range(buffer, "a write", offset, size, true, error);
-  if (status == CAMELID_STATUS_OK && size > 0) memcpy(buffer->data + offset, data, size);
+  if (status == OK && size > 0) memcpy(buffer->data + offset, data, size);
   return status;
 }
 
 CamelidStatus buffer_read(CamelidDevice *device, CamelidBuffer *buffer, uint64_t offset, void *data, size_t size,
                           CamelidError *error) {
   CamelidStatus status = check_range(buffer, "a read", offset, size, false, error);
-  if (status == CAMELID_STATUS_OK && size > 0) memcpy(data, buffer->data + offset, size);
+  if (status == OK && size > 0) memcpy(data, buffer->data + offset, size);
   return status;
 }
 
 CamelidStatus buffer_copy(CamelidDevice *device, CamelidBuffer *to, uint64_t to_offset, CamelidBuffer *from,
                           uint64_t from_offset, uint64_t size, CamelidError *error) {
   CamelidStatus status = check_range(to, "a copy", to_offset, size, true, error);
-  if (status == CAMELID_STATUS_OK) status = check_range(from, "a copy", from_offset, size, false, error);
-  if (status == CAMELID_STATUS_OK) memmove(to->data + to_offset, from->data + from_offset, (size_t)size);
+  if (status == OK) status = check_range(from, "a copy", from_offset, size, false, error);
+  if (status == OK) memmove(to->data + to_offset, from->data + from_offset, (size_t)size);
   return status;
 }
 
 void buffer_free(CamelidDevice *device, CamelidBuffer *buffer) {
-  if (buffer->release != NULL) {
-    buffer->release(buffer->release_ctx);
-  } else {
-    free(buffer->data);
-  }
+  if (buffer->release != NULL) buffer->release(buffer->release_ctx);
+  else free(buffer->data);
   free(buffer);
 }

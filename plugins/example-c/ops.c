@@ -1,18 +1,14 @@
 /* The kernels: what each has to compute is in crates/core/src/ops, one file an operation. Shapes were checked when the
  * plan was made; what an index holds is checked here. All dimensions but the last are taken as one: [rows, columns]. */
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
 #include "example.h"
 
-/* Scores whose mask is this or less have weight zero. */
-#define MASKED -1e30f
-/* Elements of a weight's row that are widened at a time: whole blocks. */
-#define CHUNK 1024
+#define MASKED -1e30f /* a score whose mask is this or less has weight zero */
+#define CHUNK 1024    /* elements of a weight's row that are widened at a time: whole blocks */
 
-static bool indices_are_rows(const Tensor *index, size_t rows, char problem[160]) {
+static bool check_rows(const Tensor *index, size_t rows, char problem[160]) {
   for (size_t i = 0; i < index->bytes / 4; i++) {
     int32_t row = index->i32[i];
     if (row == -1 || (row >= 0 && (size_t)row < rows)) continue;
@@ -23,8 +19,7 @@ static bool indices_are_rows(const Tensor *index, size_t rows, char problem[160]
 }
 
 /* table [N, D], index [..] -> [.., D]: rows keep their bytes, but those in blocks become f32. */
-static bool gather_rows(const Tensor *table, const Tensor *index, const Tensor *y, char problem[160]) {
-  if (!indices_are_rows(index, table->rows, problem)) return false;
+static void gather_rows(const Tensor *table, const Tensor *index, const Tensor *y) {
   size_t row_size = table->rows > 0 ? table->bytes / table->rows : 0;
   for (size_t i = 0; i < y->rows; i++) {
     uint8_t *to = y->data + i * (y->bytes / y->rows);
@@ -33,17 +28,14 @@ static bool gather_rows(const Tensor *table, const Tensor *index, const Tensor *
     else if (table->dtype & FLOATS) memcpy(to, from, row_size);
     else widen(table->dtype, from, (float *)(void *)to, table->columns);
   }
-  return true;
 }
 
 /* table [N, D], rows [T, D], index [T]: in place */
-static bool scatter_rows(const Tensor *table, const Tensor *rows, const Tensor *index, char problem[160]) {
-  if (!indices_are_rows(index, table->rows, problem)) return false;
+static void scatter_rows(const Tensor *table, const Tensor *rows, const Tensor *index) {
   size_t n = rows->columns;
   for (size_t i = 0; i < rows->rows; i++) {
     if (index->i32[i] >= 0) memmove(table->f32 + (size_t)index->i32[i] * n, rows->f32 + i * n, n * sizeof(float));
   }
-  return true;
 }
 
 /* x [rows, K], w [N, K], b [N]? -> [rows, N]: each part of w is widened once for all rows of x. */
@@ -140,8 +132,8 @@ bool op_run(uint32_t op, const Attrs *attrs, const Tensor *x, size_t n, const Te
   const float *a = x[0].f32, *b = n > 1 ? x[1].f32 : NULL;
   size_t count = y->rows * y->columns;
   switch (op) {
-    case CAMELID_OP_GATHER_ROWS: return gather_rows(&x[0], &x[1], y, problem);
-    case CAMELID_OP_SCATTER_ROWS: return scatter_rows(y, &x[1], &x[2], problem);
+    case CAMELID_OP_GATHER_ROWS: return check_rows(&x[1], x[0].rows, problem) && (gather_rows(&x[0], &x[1], y), true);
+    case CAMELID_OP_SCATTER_ROWS: return check_rows(&x[2], x[0].rows, problem) && (scatter_rows(y, &x[1], &x[2]), true);
     case CAMELID_OP_LINEAR: linear(&x[0], &x[1], n > 2 ? &x[2] : NULL, y); return true;
     case CAMELID_OP_BMM: bmm(&x[0], &x[1], attrs->bmm.transpose_b != 0, y); return true;
     case CAMELID_OP_RMS_NORM: rms_norm(&x[0], &x[1], attrs->rms_norm.eps, y); return true;
@@ -150,7 +142,9 @@ bool op_run(uint32_t op, const Attrs *attrs, const Tensor *x, size_t n, const Te
     case CAMELID_OP_CAST: widen(x[0].dtype, x[0].data, y->f32, count); return true;
     case CAMELID_OP_ADD: for (size_t i = 0; i < count; i++) y->f32[i] = a[i] + b[i]; return true;
     case CAMELID_OP_MUL: for (size_t i = 0; i < count; i++) y->f32[i] = a[i] * b[i]; return true;
-    case CAMELID_OP_ACTIVATION: for (size_t i = 0; i < count; i++) y->f32[i] = activate(attrs->activation.kind, a[i]); return true;
+    case CAMELID_OP_ACTIVATION:
+      for (size_t i = 0; i < count; i++) y->f32[i] = activate(attrs->activation.kind, a[i]);
+      return true;
     default: /* copy and reshape; the latter may find its operand in place */
       snprintf(problem, 160, "%zu bytes cannot be seen as %zu", x[0].bytes, y->bytes);
       if (x[0].bytes == y->bytes && x[0].data != y->data) memmove(y->data, x[0].data, y->bytes);

@@ -277,7 +277,7 @@ static void refusals(void) {
   refused(__LINE__, CAMELID_SUPPORT_NO, "operand `b` has no shape [*]");
   x = INPUT(F32, DIMS(T, 2), FLOATS(0));
   node(CAMELID_OP_SOFTMAX, NULL, 0, F32, DIMS(T, 2), 1, x);
-  refused(__LINE__, CAMELID_SUPPORT_NO, "0 bytes of attributes");
+  refused(__LINE__, CAMELID_SUPPORT_NO, "other than 1 operands and 0 bytes of attributes");
 
   /* What a step is given is checked: indices, symbols; and the plan goes on. */
   x = INPUT(F32, DIMS(2, 1), FLOATS(1, 2));
@@ -311,7 +311,7 @@ static void refusals(void) {
   static const char bytes[64] = {0};
   int before = releases;
   CHECK(load((CamelidDType){18, 32, 22, 0}, DIMS(1, 32), bytes, 22, &made, &placement) == CAMELID_STATUS_UNSUPPORTED);
-  CHECK(says("element type 18; supported are f32, f16, bf16, i32, q4_0, q4_1, q8_0") && made == NULL);
+  CHECK(says("element type 18; convert it to one of f32, f16, bf16, i32, q4_0, q4_1, q8_0") && made == NULL);
   CHECK(load(F32, DIMS(2, 2), bytes, 15, &made, &placement) == CAMELID_STATUS_INVALID && says("has 15 bytes"));
   CHECK(load(F32, DIMS(INT64_MAX, 4), bytes, 0, &made, &placement) == CAMELID_STATUS_INVALID);
   CHECK(load(DTYPE(Q8_0, 32, 34), DIMS(1, 33), bytes, 34, &made, &placement) == CAMELID_STATUS_INVALID);

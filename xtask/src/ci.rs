@@ -1,5 +1,6 @@
 //! The steps of continuous integration, cheap and telling ones first.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::steps::{Step, cargo};
@@ -15,7 +16,36 @@ pub fn all() -> Vec<Step> {
         Step::cargo("docs", &["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     ];
     steps.extend(tests(&[]));
+    steps.extend(examples());
     steps
+}
+
+/// The examples outside the workspace, as somebody who copies them finds them.
+fn examples() -> Vec<Step> {
+    const RUST: &str = "plugins/example-rust/Cargo.toml";
+    let target = ["--target-dir", "target/example-rust"];
+    let lints = ["clippy", "--manifest-path", RUST, "--all-targets", target[0], target[1], "--", "-D", "warnings"];
+    vec![
+        Step::cargo("example in Rust: format", &["fmt", "--manifest-path", RUST, "--check"]),
+        Step::cargo("example in Rust: clippy", &lints),
+        Step::cargo("example in Rust: tests", &["test", "--manifest-path", RUST, target[0], target[1]]),
+        Step::own("example-c", example_c),
+    ]
+}
+
+/// The C example's own test, plain and under the sanitizers.
+pub fn example_c(root: &Path) -> Result<(), String> {
+    for task in ["test", "sanitize"] {
+        let out = format!("OUT={}", root.join("target/example-c-ci").display());
+        let status =
+            Command::new("make").args(["--silent", task, &out]).current_dir(root.join("plugins/example-c")).status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(format!("make {task} failed in plugins/example-c: {status}")),
+            Err(error) => return Err(format!("make cannot be run ({error}); install make and a C compiler")),
+        }
+    }
+    Ok(())
 }
 
 /// The tests: all of them if no `arguments` choose some.

@@ -21,6 +21,7 @@ Usage: cargo xtask TASK
 
   ci                 everything that continuous integration runs, stopping at the first failure
   test [ARGUMENTS]   the tests: all of them, or `cargo nextest run ARGUMENTS` (`cargo test` where there is no nextest)
+  example-c          the tests of the example backend in C
   fetch              the files that tests need from outside the repository, into the cache (see CAMELID_CACHE)
   freeze             the example plugins as built today, into conformance/frozen
   header [--check]   the C header of the plugin interface: write it, or check that it is up to date
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => steps::run(&root, &ci::tests(rest)),
         ["fetch"] => report(fetch::run()),
         ["freeze"] => report(freeze::run(&root)),
+        ["example-c"] => report(ci::example_c(&root)),
         ["header"] => report(header::write(&root)),
         ["header", "--check"] => report(header::check(&root)),
         ["rules"] => report(rules::run(&root)),

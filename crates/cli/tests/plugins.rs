@@ -113,8 +113,12 @@ fn no_other_backend_is_used_when_the_plugin_cannot_be() {
     let unpinned = entry(&library, &hash).replace("sha256", "#");
     refused(&unpinned, &["has no sha256", &format!("sha256 = \"{hash}\"")]);
     refused(&entry(&folder.path().join("libnot.so"), &hash), &["libnot.so", "no such file"]);
-    refused(&entry(&library, &hash).replace("name = \"example-c\"", "name = \"npu\"").replace("backend = \"example-c\"", "backend = \"npu\""),
-            &["is called `example-c`", "name = \"example-c\""]);
+    refused(
+        &entry(&library, &hash)
+            .replace("name = \"example-c\"", "name = \"npu\"")
+            .replace("backend = \"example-c\"", "backend = \"npu\""),
+        &["is called `example-c`", "name = \"example-c\""],
+    );
     let option = format!("{}[backends.example-c]\nspeed = 11\n", entry(&library, &hash));
     refused(&option, &["example-c", "speed"]);
     // Trusted by its path, the same library runs.
@@ -131,8 +135,14 @@ fn folders_need_trust_and_the_working_directory_is_never_searched() {
     let here = folder.path().display();
     configure(folder.path(), &format!("backend = \"example-c\"\n[plugins]\nfolders = [\"{here}\"]\n"));
     let message = failure(camelid(folder.path(), &TELL));
-    assert!(message.contains("no backend `example-c`") && message.contains("takes no plugins from folders"), "{message}");
-    configure(folder.path(), &format!("backend = \"example-c\"\n[plugins]\nfolders = [\"{here}\"]\ntrust = \"path\"\n"));
+    assert!(
+        message.contains("no backend `example-c`") && message.contains("takes no plugins from folders"),
+        "{message}"
+    );
+    configure(
+        folder.path(),
+        &format!("backend = \"example-c\"\n[plugins]\nfolders = [\"{here}\"]\ntrust = \"path\"\n"),
+    );
     tokens(camelid(folder.path(), &TELL));
 
     fs::remove_file(folder.path().join("camelid.toml")).unwrap();
@@ -140,7 +150,10 @@ fn folders_need_trust_and_the_working_directory_is_never_searched() {
     assert!(message.contains("there is no backend `example-c`"), "{message}");
     let bare = [&TELL[..], &["--backend", "example-c", "--plugin", "libcamelid_example_c.so"]].concat();
     let message = failure(camelid(folder.path(), &bare));
-    assert!(message.contains("a plugin is named by its path") && message.contains(&*library.to_string_lossy()), "{message}");
+    assert!(
+        message.contains("a plugin is named by its path") && message.contains(&*library.to_string_lossy()),
+        "{message}"
+    );
     let by_path = [&TELL[..], &["--backend", "example-c", "--plugin", "./libcamelid_example_c.so"]].concat();
     tokens(camelid(folder.path(), &by_path));
 }
@@ -172,7 +185,10 @@ fn new_plugin(lang: &str, build: &[&str], built: &str) {
     fs::set_permissions(&install, fs::Permissions::from_mode(0o644)).unwrap();
     let expected = tokens(camelid(folder.path(), &TELL));
     let path = install.to_str().unwrap();
-    assert_eq!(tokens(camelid(folder.path(), &[&TELL[..], &["--backend", "my-npu", "--plugin", path]].concat())), expected);
+    assert_eq!(
+        tokens(camelid(folder.path(), &[&TELL[..], &["--backend", "my-npu", "--plugin", path]].concat())),
+        expected
+    );
 
     let again = failure(camelid(folder.path(), &["plugin", "new", "my-npu", "--lang", lang]));
     assert!(again.contains("is there already"), "{again}");

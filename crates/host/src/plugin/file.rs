@@ -180,7 +180,9 @@ fn check_header(start: &[u8], size: u64) -> Result<(), String> {
     if kind != 3 {
         return Err("it is an ELF file but no shared library; link it with -shared, or as a cdylib".into());
     }
-    let word = |at: usize| at.checked_add(8).and_then(|end| start.get(at..end)).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")));
+    let word = |at: usize| {
+        at.checked_add(8).and_then(|end| start.get(at..end)).map(|b| u64::from_le_bytes(b.try_into().expect("8 bytes")))
+    };
     let cut = || format!("it is cut off after {size} bytes; copy or build it again");
     let (table, entry, count) = (word(32).unwrap_or(0), usize::from(half(54)), usize::from(half(56)));
     let mut ends = vec![word(40).unwrap_or(0).saturating_add(u64::from(half(58)) * u64::from(half(60)))];

@@ -197,3 +197,92 @@ impl ViewMut<'_, HostBuf> {
         bytemuck::try_cast_slice_mut(self.bytes_mut()?).map_err(|e| wrong(e.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A weight that begins one byte into its memory.
+    fn unaligned(bytes: &[u8]) -> HostBuf {
+        let mut all = vec![0];
+        all.extend_from_slice(bytes);
+        let len = all.len();
+        HostBuf(Contents::Weight(Bytes::from(all).slice(1..len).unwrap()))
+    }
+
+    fn view<'a>(buf: &'a HostBuf, dtype: DType, dims: &[usize]) -> View<'a, HostBuf> {
+        View { name: "x", dtype, dims: dims.to_vec(), buf, offset: 0, len: buf.bytes().len() }
+    }
+
+    fn own(size: usize) -> HostBuf {
+        use camelid_core::backend::BufferUsage;
+        HostMemory.alloc(&BufferDesc { name: "own".into(), size, usage: BufferUsage::State }).unwrap()
+    }
+
+    #[test]
+    fn values_are_read_at_any_alignment_and_borrowed_where_they_can_be() {
+        let bytes: Vec<u8> = [1.5f32, -2.0, 3.0, 4.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut buf = own(16);
+        buf.bytes_mut().unwrap().copy_from_slice(&bytes);
+        let aligned = view(&buf, DType::F32, &[2, 2]);
+        assert!(matches!(aligned.floats().unwrap(), Cow::Borrowed([1.5, -2.0, 3.0, 4.0])));
+        let weight = unaligned(&bytes);
+        assert_eq!(*view(&weight, DType::F32, &[2, 2]).floats().unwrap(), [1.5, -2.0, 3.0, 4.0]);
+        let numbers = unaligned(&[0xff, 0xff, 0xff, 0xff, 7, 0, 0, 0]);
+        assert_eq!(*view(&numbers, DType::I32, &[2]).indices().unwrap(), [-1, 7]);
+        let halves = unaligned(&[0x00, 0x3c, 0x00, 0xc0]);
+        assert_eq!(*view(&halves, DType::F16, &[2]).floats().unwrap(), [1.0, -2.0]);
+    }
+
+    #[test]
+    fn rows_are_read_inside_the_operand_only() {
+        let weight = unaligned(&[0x80, 0x3f, 0x00, 0x40, 0x40, 0x40, 0x80, 0x40]); // bf16 1 2 3 4
+        let x = view(&weight, DType::BF16, &[2, 2]);
+        let mut row = [0.0; 2];
+        x.read_row(1, &mut row).unwrap();
+        assert_eq!(row, [3.0, 4.0]);
+        for i in [2, usize::MAX, usize::MAX / 4 + 1] {
+            let error = x.read_row(i, &mut row).unwrap_err();
+            assert!(error.message.contains("operand `x`") && error.message.contains("2 rows of 2"), "{error}");
+        }
+        assert!(x.read_row(0, &mut [0.0; 3]).is_err());
+        let error = view(&weight, DType::I32, &[2]).floats().unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unsupported, "{error}");
+    }
+
+    #[test]
+    fn row_numbers_are_checked() {
+        let numbers = |values: &[i32]| {
+            let buf = unaligned(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+            view(&buf, DType::I32, &[values.len()]).row_numbers(3)
+        };
+        assert_eq!(numbers(&[2, -1, 0]), Ok(vec![Some(2), None, Some(0)]));
+        for wrong in [3, -2, i32::MIN, i32::MAX] {
+            let message = format!("operand `x`: element 1 is {wrong}, but it must be in 0..3, or -1 for none");
+            assert_eq!(numbers(&[0, wrong]), Err(BackendError::invalid(message)));
+        }
+    }
+
+    #[test]
+    fn results_are_floats_in_memory_of_ones_own_only() {
+        let mut buf = own(10);
+        let mut y = ViewMut { dtype: DType::F32, dims: vec![2], buf: &mut buf, offset: 0, len: 8 };
+        y.f32s_mut().unwrap().copy_from_slice(&[1.0, 2.0]);
+        assert_eq!(y.bytes_mut().unwrap()[4..], 2f32.to_le_bytes());
+        y.dtype = DType::BF16;
+        let error = y.f32s_mut().unwrap_err().message;
+        assert_eq!(error, "a result is of type bf16, not f32");
+        assert!(unaligned(&[0; 4]).bytes_mut().is_err());
+    }
+
+    #[test]
+    fn too_much_is_an_error_and_not_an_abort() {
+        use camelid_core::backend::BufferUsage;
+        for size in [usize::MAX, usize::MAX - 8, 1 << 60] {
+            let desc = BufferDesc { name: "kv cache".into(), size, usage: BufferUsage::State };
+            let error = HostMemory.alloc(&desc).unwrap_err();
+            assert_eq!(error.code, ErrorCode::OutOfMemory);
+            assert!(error.message.contains("`kv cache`") && error.message.contains(&size.to_string()), "{error}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use camelid_sdk::core::DType;
 use camelid_sdk::core::backend::ErrorCode;
 use camelid_sdk::core::graph::{Graph, GraphBuilder, Symbol};
+use camelid_sdk::kernels::testing;
 
 use crate::rig::*;
 
@@ -41,6 +42,42 @@ fn a_long_chain_needs_two_pieces_and_gives_them_back() {
         device.free(binding.location.buffer);
     }
     assert_eq!(counts.pieces.load(Relaxed), 0);
+}
+
+#[test]
+fn copies_of_operands_live_for_one_node() {
+    let (mut device, counts) = particular();
+    let graph = power(40);
+    let bindings = bind(&mut *device, &graph, &[("x", f32_bytes(&[1.0; 32]))], Some(4)); // where no kernel can read x
+    let pieces = counts.pieces.load(Relaxed);
+    let plan = device.compile(&graph, &bindings).unwrap();
+    assert!(counts.pieces.load(Relaxed) - pieces <= 4, "two for the chain, two for the operands of the first node");
+    device.run(plan, &step(8, 0)).unwrap();
+    let y = read(&mut *device, &graph, &bindings, output(&graph, "y"), &step(8, 0));
+    assert_eq!(floats(&y), [1.0; 32]);
+}
+
+#[test]
+fn evaluate_gives_everything_back_and_says_what_is_missing() {
+    let mut g = GraphBuilder::new(up_to(2, 0));
+    let x = g.input("x", tokens_by(2)).unwrap();
+    let w = g.weight("w", ty(DType::F32, &[1.into(), 2.into()])).unwrap();
+    let y = g.linear(x, w, None).unwrap();
+    g.output("y", y).unwrap();
+    let graph = g.finish();
+    let (mut device, counts) = particular();
+    let mut evaluate = |contents: &[(&str, Vec<u8>)]| {
+        let results = testing::evaluate(&mut *device, &graph, contents, &step(2, 0));
+        assert_eq!(counts.pieces.load(Relaxed), 0);
+        results.map(|results| floats(&results[0])).map_err(|error| error.message)
+    };
+    let (x, w) = (("x", f32_bytes(&[1.0, 2.0, 3.0, 4.0])), ("w", f32_bytes(&[1.0, -1.0])));
+    assert_eq!(evaluate(&[x.clone(), w.clone()]), Ok(vec![-1.0, -1.0]));
+    assert_eq!(evaluate(std::slice::from_ref(&x)).unwrap_err(), "weight `w` (f32 [1, 2]) has no contents");
+    let error = evaluate(&[x.clone(), w.clone(), ("v", vec![])]).unwrap_err();
+    assert_eq!(error, "contents of `v`: the graph has no bound value of this name");
+    let error = evaluate(&[("x", vec![0; 17]), w]).unwrap_err();
+    assert!(error.starts_with("write of 17 bytes at offset 0 leaves buffer `x`"), "{error}");
 }
 
 #[test]
