@@ -73,8 +73,12 @@ fn generate(root: &Path) -> Result<String, String> {
     let mut text = Vec::new();
     bindings.map_err(|e| format!("cbindgen: {e}"))?.write(&mut text);
     let text = String::from_utf8(text).map_err(|e| format!("cbindgen wrote what is not UTF-8: {e}"))?;
-    // Rust's links say nothing to C.
-    Ok(text.replace("[`", "`").replace("`]", "`"))
+    // Rust's links say nothing to C, and a negative number in a macro wants parentheses.
+    let line = |line: &str| match line.split_once(" -") {
+        Some((name, number)) if name.starts_with("#define ") => format!("{name} (-{number})\n"),
+        _ => format!("{line}\n"),
+    };
+    Ok(text.replace("[`", "`").replace("`]", "`").lines().map(line).collect())
 }
 
 /// That a C compiler lays the structs out as Rust does.
@@ -87,6 +91,6 @@ fn assertions() -> String {
             writeln!(text, "CAMELID_ASSERT(offsetof({name}, {field}) == {offset});").expect("writing to a string");
         }
     }
-    text.push_str("#endif\n");
+    text.push_str("#endif\n\n#endif /* CAMELID_BACKEND_H */\n");
     text
 }

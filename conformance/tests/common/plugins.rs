@@ -67,8 +67,18 @@ pub fn private_copy(library: &Path) -> PathBuf {
 }
 
 fn with_manifest(library: &Path, manifests: &Path, name: &str) -> PathBuf {
-    let home = target().join("plugins").join(name);
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::os::unix::fs::PermissionsExt;
+
+    // Nobody else may change a plugin, and who owns the checkout is not for a test to say.
+    let mut hash = DefaultHasher::new();
+    (root(), std::env::var_os("USER")).hash(&mut hash);
+    let all = std::env::temp_dir().join(format!("camelid-plugins-{:x}", hash.finish()));
+    let home = all.join(name);
     std::fs::create_dir_all(&home).unwrap();
+    for folder in [&all, &home] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
     let copied = home.join(library.file_name().unwrap());
     copy(library, &copied);
     let manifest = format!("{}.plugin.toml", library.file_stem().unwrap().display());

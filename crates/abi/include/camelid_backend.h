@@ -3,7 +3,6 @@
  * A plugin exports two symbols: camelid_plugin_manifest and camelid_plugin_entry_v1. specs/plugin-abi.md has the rules.
  * SPDX-License-Identifier: MIT OR Apache-2.0
  */
-
 #ifndef CAMELID_BACKEND_H
 #define CAMELID_BACKEND_H
 
@@ -40,19 +39,19 @@
 #define CAMELID_MESSAGE_CAPACITY 1024
 
 // Dimension of a `TensorType`: tokens of the step.
-#define CAMELID_SYMBOL_T -1
+#define CAMELID_SYMBOL_T (-1)
 
 // Dimension: sequences of the step.
-#define CAMELID_SYMBOL_S -2
+#define CAMELID_SYMBOL_S (-2)
 
 // Dimension: output rows.
-#define CAMELID_SYMBOL_O -3
+#define CAMELID_SYMBOL_O (-3)
 
 // Dimension: longest context of the step.
-#define CAMELID_SYMBOL_L -4
+#define CAMELID_SYMBOL_L (-4)
 
 // Dimension: sequence boundaries, always `S + 1`.
-#define CAMELID_SYMBOL_P -5
+#define CAMELID_SYMBOL_P (-5)
 
 // How many symbols a step gives values for: T, S, O, L, in this order.
 #define CAMELID_SYMBOL_COUNT 4
@@ -720,8 +719,6 @@ typedef CamelidStatus (*CamelidEntry)(const struct CamelidHost *host,
 // A bug in the plugin was caught at its border (a Rust panic); the device counts as lost.
 #define CAMELID_STATUS_PANIC 7
 
-#endif  /* CAMELID_BACKEND_H */
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -882,3 +879,5 @@ CAMELID_ASSERT(offsetof(CamelidApi, plan_run) == 120);
 CAMELID_ASSERT(offsetof(CamelidApi, plan_free) == 128);
 CAMELID_ASSERT(offsetof(CamelidApi, extension) == 136);
 #endif
+
+#endif /* CAMELID_BACKEND_H */

@@ -60,7 +60,7 @@ fn ids_are_given_once() {
 /// Compiles a file that includes nothing but the header.
 fn compile(compiler: &str, standard: &str, extension: &str) {
     let source = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("header_{standard}.{extension}"));
-    let text = "#include \"camelid_backend.h\"\nint main(void) { return CAMELID_STATUS_OK; }\n";
+    let text = "#include \"camelid_backend.h\"\n#include \"camelid_backend.h\"\nint main(void) { return CAMELID_STATUS_OK; }\n";
     std::fs::write(&source, text).unwrap();
     let output = Command::new(compiler)
         .args([&format!("-std={standard}"), "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"])
