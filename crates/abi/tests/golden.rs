@@ -42,6 +42,19 @@ fn the_codes_are_the_golden_ones() {
     assert_eq!(codes, golden, "codes are appended, never changed; specs/plugin-abi.md says how");
 }
 
+/// The manual has every code with its value.
+#[test]
+fn the_codes_are_documented() {
+    let manual = std::fs::read_to_string(folder().join("../../specs/plugin-abi.md")).unwrap();
+    let golden = std::fs::read_to_string(folder().join("tests/codes.txt")).unwrap();
+    for line in golden.lines() {
+        let (name, value) = line.split_once(' ').unwrap();
+        let row = format!("| {value} | `{name}` |");
+        let in_the_rules = ["SYMBOL_COUNT", "VENDOR_ID_START", "NO_VALUE"].contains(&name);
+        assert!(in_the_rules || manual.contains(&row), "specs/plugin-abi.md lacks the row {row}");
+    }
+}
+
 #[test]
 fn ids_are_given_once() {
     let golden = std::fs::read_to_string(folder().join("tests/codes.txt")).unwrap();
