@@ -205,3 +205,17 @@ fn a_new_plugin_in_rust_builds_and_generates() {
 fn a_new_plugin_in_c_builds_and_generates() {
     new_plugin("c", &["make"], "build/libcamelid_my_npu.so");
 }
+
+#[test]
+fn a_path_that_is_no_text_is_listed_all_the_same() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    for json in [&["--json"][..], &[]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
+        command.arg("backends").args(json).arg("--plugin").arg(OsStr::from_bytes(b"./lib\xff.so"));
+        let text = stdout(command.current_dir(folder.path()).output().unwrap());
+        assert!(text.contains("lib\u{fffd}.so") && text.contains("no such file"), "{text}");
+    }
+}

@@ -60,6 +60,8 @@ fn to_json(e: BackendEntry) -> Value {
         devices.iter().map(|d| json!({"name": d.name, "kind": d.kind.to_string(), "memory_bytes": d.memory})).collect();
     let (origin, path, abi) = match &e.origin {
         BackendOrigin::Plugin { path, abi } => {
+            // A path need not be UTF-8, and JSON must.
+            let path = path.to_string_lossy().into_owned();
             ("plugin".to_owned(), Some(path), abi.map(|(major, minor)| format!("{major}.{minor}")))
         }
         other => (other.to_string(), None, None),
