@@ -47,6 +47,9 @@ impl Setup {
     pub fn new(flags: &RunFlags, overrides: Config) -> Result<Setup, Error> {
         let config = load_config(flags.config.as_deref(), overrides)?.config;
         let backend = config.backend.clone().unwrap_or_else(|| DEFAULT_BACKEND.to_owned());
+        if config.backend.is_none() && !flags.plugins.plugin.is_empty() {
+            tracing::warn!("--plugin makes a backend available; {backend} runs, because no --backend chooses it");
+        }
         Ok(Setup { config, backend, plugins: flags.plugins.clone(), threads: flags.threads })
     }
 

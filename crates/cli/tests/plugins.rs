@@ -148,6 +148,9 @@ fn folders_need_trust_and_the_working_directory_is_never_searched() {
     fs::remove_file(folder.path().join("camelid.toml")).unwrap();
     let message = failure(camelid(folder.path(), &[&TELL[..], &["--backend", "example-c"]].concat()));
     assert!(message.contains("there is no backend `example-c`"), "{message}");
+    let unchosen = camelid(folder.path(), &[&TELL[..], &["--plugin", "./libcamelid_example_c.so"]].concat());
+    assert!(String::from_utf8_lossy(&unchosen.stderr).contains("no --backend chooses it"));
+    assert!(stdout(unchosen).contains("\"backend\": \"reference\""));
     let bare = [&TELL[..], &["--backend", "example-c", "--plugin", "libcamelid_example_c.so"]].concat();
     let message = failure(camelid(folder.path(), &bare));
     assert!(
