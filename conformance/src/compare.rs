@@ -4,6 +4,7 @@
 //! sign) and take no part in the number; -0 equals 0; a reference that is zero everywhere has no scale, so the values
 //! must then be within [`ZERO_REFERENCE_LIMIT`] of it.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The largest absolute difference from a reference that is zero everywhere.
@@ -79,6 +80,74 @@ pub fn nmse(actual: &[f32], expected: &[f64]) -> Result<f64, CompareError> {
         squares += (e / scale).powi(2);
     }
     Ok(errors / squares)
+}
+
+/// An element and what it should be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worst {
+    /// Which output.
+    pub output: String,
+    /// Its index, one number a dimension.
+    pub index: Vec<usize>,
+    /// What was computed; as text, because JSON knows no NaN.
+    pub actual: String,
+    /// What the reference has.
+    pub expected: String,
+}
+
+/// The `count` elements farthest from the reference, farthest first; elements that are not finite where they should
+/// be come before all others.
+pub fn worst(output: &str, dims: &[usize], actual: &[f32], expected: &[f64], count: usize) -> Vec<Worst> {
+    let distance = |i: usize| {
+        let (a, e) = (f64::from(actual[i]), expected[i]);
+        let same = a == e || (a.is_nan() && e.is_nan());
+        if same { 0.0 } else { Some((a - e).abs()).filter(|d| !d.is_nan()).unwrap_or(f64::INFINITY) }
+    };
+    let len = actual.len().min(expected.len());
+    let mut wrong: Vec<(f64, usize)> = (0..len).map(|i| (distance(i), i)).filter(|(d, _)| *d > 0.0).collect();
+    wrong.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    wrong.truncate(count);
+    wrong
+        .into_iter()
+        .map(|(_, i)| Worst {
+            output: output.to_owned(),
+            index: unravel(i, dims),
+            actual: format!("{:e}", actual[i]),
+            expected: format!("{:e}", expected[i]),
+        })
+        .collect()
+}
+
+fn unravel(mut flat: usize, dims: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; dims.len()];
+    for (i, dim) in dims.iter().enumerate().rev() {
+        index[i] = flat % (*dim).max(1);
+        flat /= (*dim).max(1);
+    }
+    index
+}
+
+/// The Kullback-Leibler divergence of softmax(actual) from softmax(expected), in nats, for each row of `columns`
+/// logits: what a reader of the text would notice. A constant added to a row is not seen: pair it with another metric.
+///
+/// # Errors
+/// See [`CompareError`]; so for rows that are not finite on either side.
+pub fn kl(actual: &[f32], expected: &[f64], columns: usize) -> Result<Vec<f64>, CompareError> {
+    check(actual, expected)?;
+    let rows = actual.chunks(columns).zip(expected.chunks(columns));
+    Ok(rows.map(|(a, e)| kl_row(a, e)).collect())
+}
+
+fn kl_row(actual: &[f32], expected: &[f64]) -> f64 {
+    let log_softmax = |row: Vec<f64>| -> Vec<f64> {
+        let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
+        row.iter().map(|x| x - max - sum.ln()).collect()
+    };
+    let (a, e) = (log_softmax(actual.iter().map(|x| f64::from(*x)).collect()), log_softmax(expected.to_vec()));
+    let sum: f64 = e.iter().zip(&a).map(|(e, a)| if e.exp() == 0.0 { 0.0 } else { e.exp() * (e - a) }).sum();
+    // Rounding can leave a divergence of nothing a little below zero.
+    sum.max(0.0)
 }
 
 /// The largest finite |e|, by which both metrics divide first: squares of 1e-200 or 1e200 are not f64 numbers.
@@ -181,6 +250,24 @@ mod tests {
         for result in both(&[f32::NAN, 1.0], &[f64::NAN, 0.0]) {
             assert!(matches!(result, Err(CompareError::ZeroReference { index: 1, .. })), "{result:?}");
         }
+    }
+
+    #[test]
+    fn the_worst_elements_come_first_with_their_place() {
+        let found = worst("y", &[2, 3], &[1.0, 2.0, f32::NAN, 4.0, 7.0, 6.0], &[1.0, 2.5, 3.0, 4.0, 5.0, 6.0], 9);
+        let places: Vec<_> = found.iter().map(|w| (w.index.clone(), w.actual.as_str())).collect();
+        assert_eq!(places, [(vec![0, 2], "NaN"), (vec![1, 1], "7e0"), (vec![0, 1], "2e0")]);
+    }
+
+    #[test]
+    fn the_divergence_is_that_of_the_formula_and_blind_to_a_constant() {
+        // p = (3/4, 1/4), q = (1/2, 1/2): 3/4 ln 3/2 + 1/4 ln 1/2.
+        let expected = [3.0_f64.ln(), 0.0];
+        let found = kl(&[5.0, 5.0], &expected, 2).unwrap();
+        assert!((found[0] - (0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln())).abs() < 1e-15, "{found:?}");
+        let shifted = kl(&[3.0_f32.ln() + 8.0, 8.0, 0.0, 0.0], &[3.0_f64.ln(), 0.0, 0.0, 0.0], 2).unwrap();
+        assert!(shifted[0] < 1e-12 && shifted[1] == 0.0, "{shifted:?}");
+        assert!(kl(&[f32::NAN, 0.0], &expected, 2).is_err());
     }
 
     #[test]

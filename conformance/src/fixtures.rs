@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use thiserror::Error;
 
 pub use crate::compare::{CompareError, max_over_rms, nmse};
-use crate::sha256;
+use camelid_fetch::sha256;
 
 /// Shape and values of a tensor, row-major.
 pub type Values<T> = (Vec<usize>, Vec<T>);

@@ -1,11 +1,22 @@
-//! What Camelid's tests compare with: the committed suite, pinned files from outside the tree, and the comparison itself.
+//! The conformance suite: the verdict on a backend, and what it is made of.
 //!
-//! Nothing here runs a model: the tests in `tests/` do, over the engine; `reference/` holds the Python programs that
-//! made the expected values, and `suite/` those values. Start at [`fixtures`] for a test on committed values, at
-//! [`fetch`] for one that needs a real checkpoint or vocabulary.
+//! [`case`] says what a case is, [`levels`] has them all, [`suite`](mod@suite) the files they compare with; [`run`] runs a plan of
+//! them in processes of their own, and [`report`] tells what was found. Expected values come from `reference/`, never
+//! from a backend of Camelid's: nothing here computes what an operation means. Start at `specs/conformance.md`.
 #![deny(missing_docs)]
 
+pub mod case;
+pub mod claims;
 pub mod compare;
-pub mod fetch;
 pub mod fixtures;
-mod sha256;
+pub mod levels;
+pub mod report;
+pub mod subject;
+pub mod suite;
+pub mod tolerance;
+
+pub use case::{Case, Context, Evidence, Level, Problem, Profile};
+pub use claims::Claims;
+pub use report::{Report, State, Verdict};
+pub use subject::Subject;
+pub use suite::Suite;

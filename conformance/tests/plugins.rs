@@ -6,8 +6,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use camelid_conformance::fetch;
 use camelid_core::backend::Options;
+use camelid_fetch as fetch;
 use camelid_host::{PluginSpec, Registry};
 use common::plugins::{example_c, example_rust, root, rust_plugin};
 use common::{generate_greedy, load, reference};

@@ -8,10 +8,10 @@ mod common;
 
 use std::sync::Arc;
 
-use camelid_conformance::fetch;
 use camelid_conformance::fixtures::{Fixture, suite_dir};
 use camelid_core::tokenizer::{EncodeOptions, Tokenizer};
 use camelid_engine::{Model, Outputs, SequenceInput, Session, SessionOptions};
+use camelid_fetch as fetch;
 use common::{generate_greedy, load, reference};
 use serde_json::json;
 

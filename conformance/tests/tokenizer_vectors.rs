@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use camelid_conformance::fetch;
 use camelid_core::tokenizer::{EncodeOptions, Tokenizer};
+use camelid_fetch as fetch;
 use camelid_tokenizer::{HfTokenizer, RenderOptions};
 use camelid_weights::GgufFile;
 use serde_json::json;

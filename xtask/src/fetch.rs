@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use camelid_conformance::fetch;
+use camelid_fetch as fetch;
 
 /// Fetches what is not in the cache and checks what is, saying which file it is at: the largest has 98 MB.
 pub fn run() -> Result<(), String> {

@@ -24,5 +24,5 @@ pub use error::EngineError;
 pub use generate::{Event, FinishReason, Generation, Request, Timings, generate};
 pub use model::{LoadOptions, LoadReport, Model, read_config};
 pub use options::{CacheKind, SessionOptions};
-pub use plans::placed_graph;
+pub use plans::{make_cache, placed_graph};
 pub use session::{CancelToken, Logits, Outputs, SequenceInput, Session};

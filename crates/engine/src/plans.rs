@@ -92,19 +92,20 @@ impl Plans {
 pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
     options.check()?;
     let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
-    let cache = make_cache(options, context_size, model.config().num_key_value_heads)?;
+    let cache = make_cache(options, model)?;
     let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size }.graphs()?;
     Ok((graphs.pop().expect("there is a plan for every step"), lowered))
 }
 
 const LOGITS: &str = "logits";
 
-/// The cache that the options ask for.
-pub(crate) fn make_cache(
-    options: &SessionOptions,
-    context_size: usize,
-    kv_heads: usize,
-) -> Result<Box<dyn Cache>, EngineError> {
+/// The cache that the options ask for, for sequences of `model`.
+///
+/// # Errors
+/// [`EngineError::Option`] for more rows than an index can name.
+pub fn make_cache(options: &SessionOptions, model: &Model) -> Result<Box<dyn Cache>, EngineError> {
+    let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
+    let kv_heads = model.config().num_key_value_heads;
     // Lowered attention numbers the rows of every key/value head, in i32 as all indices.
     let rows = |per_sequence: usize| {
         let rows = per_sequence.checked_mul(options.max_sequences)?.checked_mul(kv_heads)?;

@@ -127,6 +127,23 @@ impl Session {
     /// has not the memory.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Session, EngineError> {
         options.check()?;
+        let cache = make_cache(options, &model)?;
+        Session::with_cache(model, options, cache)
+    }
+
+    /// A session over a cache of the caller's own, which has the room that `options` ask for: as [`make_cache`] makes
+    /// one, possibly behind something that watches it.
+    ///
+    /// [`make_cache`]: crate::make_cache
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_cache(
+        model: Arc<Model>,
+        options: &SessionOptions,
+        cache: Box<dyn Cache>,
+    ) -> Result<Session, EngineError> {
+        options.check()?;
         let config = model.config();
         let context_size = options.context_size.unwrap_or(config.max_position_embeddings);
         if context_size > config.max_position_embeddings {
@@ -135,7 +152,6 @@ impl Session {
                 config.max_position_embeddings
             );
         }
-        let cache = make_cache(options, context_size, config.num_key_value_heads)?;
         let plans = Plans::new(&model, options, &*cache, context_size)?;
         Ok(Session { plans, cache, model, context_size, cancel: CancelToken::default() })
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::cache::{Fetcher, choose_cache_dir};
 use super::*;
+use crate::cache::{Fetcher, choose_cache_dir};
 use crate::sha256;
 
 fn leak(text: impl Into<String>) -> &'static str {

@@ -7,6 +7,7 @@
 //! an error that says what to do: no test may pass because its file was missing.
 //!
 //! To work without a network, copy the cache folder of a machine that has one.
+#![deny(missing_docs)]
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 mod cache;
 mod pip;
+pub mod sha256;
 #[cfg(test)]
 mod tests;
 mod unpack;

@@ -8,13 +8,19 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 /// Reads `path` once, in pieces.
-pub(crate) fn of_file(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn of_file(path: &Path) -> io::Result<String> {
     let (_, digest) = copy(&mut File::open(path)?, &mut io::sink())?;
     Ok(digest)
 }
 
 /// Copies `from` to `to`; the number of bytes and their digest.
-pub(crate) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(u64, String)> {
+///
+/// # Errors
+/// If one cannot be read or the other not be written.
+pub fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(u64, String)> {
     let (mut hasher, mut copied, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 18]);
     loop {
         match from.read(&mut buffer) {

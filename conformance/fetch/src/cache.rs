@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Archive, FetchError, Pinned, pip, unpack};
 use crate::sha256;
+use crate::{Archive, FetchError, Pinned, pip, unpack};
 
 /// Longer than 100 MB take on a slow line; a download that hangs must not hang the tests for ever.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::cache::cache_error;
-use super::{Archive, FetchError, Kind, Pinned};
+use crate::cache::cache_error;
 use crate::sha256;
+use crate::{Archive, FetchError, Kind, Pinned};
 
 /// More than any sdist worth reading unpacks to; reading stops there.
 const MAX_UNPACKED: u64 = 1 << 30;

@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cache::cache_error;
-use super::{Archive, FetchError, Kind};
+use crate::cache::cache_error;
+use crate::{Archive, FetchError, Kind};
 
 /// Lines of pip's that an error shows: its reports of a wrong hash or a dead network fit.
 const SHOWN_LINES: usize = 4;
