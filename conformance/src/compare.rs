@@ -118,7 +118,7 @@ pub fn worst(output: &str, dims: &[usize], actual: &[f32], expected: &[f64], cou
         .collect()
 }
 
-fn unravel(mut flat: usize, dims: &[usize]) -> Vec<usize> {
+pub(crate) fn unravel(mut flat: usize, dims: &[usize]) -> Vec<usize> {
     let mut index = vec![0; dims.len()];
     for (i, dim) in dims.iter().enumerate().rev() {
         index[i] = flat % (*dim).max(1);

@@ -1,5 +1,6 @@
 //! The committed suite as tests read it: where it lies, its safetensors files, and the digests in its TOML files.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use camelid_fetch::sha256;
 /// Shape and values of a tensor, row-major.
 pub type Values<T> = (Vec<usize>, Vec<T>);
 
-/// The folder of the committed cases, `conformance/suite`.
+/// The folder of the committed cases in a checkout of the repository, `conformance/suite`.
 pub fn suite_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("suite")
 }
@@ -23,6 +24,9 @@ pub fn suite_dir() -> PathBuf {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FixtureError {
+    /// The suite does not give the file.
+    #[error("{0}")]
+    Suite(String),
     /// The file cannot be read.
     #[error("{}: cannot be read: {source}; a missing fixture is made by conformance/reference/make.py", path.display())]
     Read {
@@ -87,7 +91,7 @@ pub enum FixtureError {
 /// One safetensors file, read whole.
 pub struct Fixture {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
     metadata: Metadata,
     data_start: usize,
 }
@@ -106,6 +110,14 @@ impl Fixture {
     pub fn open(path: impl AsRef<Path>) -> Result<Fixture, FixtureError> {
         let path = path.as_ref().to_path_buf();
         let bytes = fs::read(&path).map_err(|source| FixtureError::Read { path: path.clone(), source })?;
+        Fixture::parse(path, bytes.into())
+    }
+
+    /// [`Fixture::open`] for bytes that were read already; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`FixtureError::Format`].
+    pub fn parse(path: PathBuf, bytes: Cow<'static, [u8]>) -> Result<Fixture, FixtureError> {
         match SafeTensors::read_metadata(&bytes) {
             // The data begins after the 8 bytes of the header's length and the header.
             Ok((header_len, metadata)) => Ok(Fixture { data_start: 8 + header_len, path, bytes, metadata }),
@@ -149,6 +161,16 @@ impl Fixture {
     /// A U8 tensor, for instance quantized blocks as they lie in a checkpoint.
     pub fn u8s(&self, name: &str) -> Result<Values<u8>, FixtureError> {
         self.read(name, "u8", |dtype| (dtype == Dtype::U8).then_some(u8::from_le_bytes))
+    }
+
+    /// The bytes of a tensor of any dtype, as they lie in the file.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], FixtureError> {
+        Ok(self.info(name)?.2)
+    }
+
+    /// The dtype of a tensor.
+    pub fn dtype(&self, name: &str) -> Result<Dtype, FixtureError> {
+        Ok(self.info(name)?.0)
     }
 
     fn floats(&self, name: &str, wanted: &'static str) -> Result<Values<f32>, FixtureError> {

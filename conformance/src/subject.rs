@@ -14,6 +14,7 @@ use camelid_weights::Checkpoint;
 
 use crate::case::Problem;
 use crate::claims::Claims;
+use crate::report::SubjectInfo;
 
 /// Parts of the engine that a test of the suite itself puts in place of the real ones.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,14 +30,25 @@ pub struct Parts {
 /// As [`Sampler::sample`]: sampler, logits, history, length of the prompt in it.
 pub type SampleFn = fn(&mut Sampler, &[f32], &[TokenId], usize) -> Result<Sampled, SamplingError>;
 
+/// How a backend is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Linked into the program.
+    Linked,
+    /// Linked in, behind its own table of functions.
+    Loopback,
+    /// Loaded from this library.
+    Plugin(PathBuf),
+}
+
 /// What is tested: a backend by name in a registry, and parts of the engine.
 pub struct Subject {
     registry: Registry,
     backend: String,
     device: usize,
     options: Options,
-    /// The plugin's library, if the backend comes from one.
-    pub library: Option<PathBuf>,
+    /// How the backend was reached.
+    pub way: Way,
     /// What the backend claims beyond the core profile, and its waivers.
     pub claims: Claims,
     /// Parts of the engine that are tested in place of its own.
@@ -57,7 +69,7 @@ impl Subject {
             backend: backend.into(),
             device,
             options,
-            library: None,
+            way: Way::Linked,
             claims: Claims::default(),
             parts: Parts::default(),
         }
@@ -84,6 +96,37 @@ impl Subject {
     /// If it cannot be loaded.
     pub fn backend(&self) -> Result<&dyn Backend, HostError> {
         self.registry.get(&self.backend)
+    }
+
+    /// What a report says about it, after opening the device once.
+    ///
+    /// # Errors
+    /// If it cannot be loaded or its device does not open.
+    pub fn info(&self) -> Result<SubjectInfo, Problem> {
+        let backend = self.backend().map_err(|e| Problem::Blocked(e.to_string()))?;
+        let devices = backend.devices()?;
+        let Some(device) = devices.list.get(self.device) else {
+            let note = devices.note.map(|note| format!(" ({note})")).unwrap_or_default();
+            let (found, index) = (devices.list.len(), self.device);
+            return Err(Problem::Blocked(format!("the backend has {found} devices and no device {index}{note}")));
+        };
+        drop(self.open()?);
+        let library = if let Way::Plugin(path) = &self.way { Some(path) } else { None };
+        Ok(SubjectInfo {
+            backend: backend.name().to_owned(),
+            version: backend.version().to_owned(),
+            way: match self.way {
+                Way::Linked => "linked",
+                Way::Loopback => "loopback",
+                Way::Plugin(_) => "plugin",
+            }
+            .to_owned(),
+            library: library.and_then(|p| p.file_name()).map(|name| name.to_string_lossy().into_owned()),
+            sha256: library.and_then(|path| camelid_fetch::sha256::of_file(path).ok()),
+            device: device.name.clone(),
+            device_kind: device.kind.to_string(),
+            options: self.options.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        })
     }
 
     /// A freshly opened device, without the host's checks around it: for cases that speak to the interface.

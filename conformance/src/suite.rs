@@ -1,8 +1,10 @@
 //! [`Suite`]: the files that cases compare with, from the program itself or from a folder.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use camelid_fetch::sha256;
 use serde::{Deserialize, Serialize};
@@ -10,9 +12,13 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::case::{Case, Profile};
+use crate::fixtures::{Fixture, FixtureError};
 use crate::levels;
 
 include!(concat!(env!("OUT_DIR"), "/suite_files.rs"));
+
+/// The version of the suite in this repository: a patch mends, a minor one adds cases, a major one changes expectations.
+pub const VERSION: &str = "1.0.0";
 
 /// The file that names every other file of a suite with its digest.
 pub const INDEX: &str = "SUITE.toml";
@@ -49,35 +55,27 @@ struct Index {
     sha256: BTreeMap<String, String>,
 }
 
-/// The files of a suite, on disk.
-#[derive(Debug)]
+/// The files of a suite.
+#[derive(Debug, Default)]
 pub struct Suite {
-    folder: PathBuf,
+    /// Where the files lie; in the program if `None`.
+    folder: Option<PathBuf>,
     version: String,
     digest: String,
-    /// Removes the folder in the end, where it was unpacked from the program.
-    _unpacked: Option<TempDir>,
+    open: Mutex<BTreeMap<String, Arc<Fixture>>>,
+    /// Where folders of the program's suite are unpacked that are asked for by path; removed in the end.
+    unpacked: OnceLock<Option<TempDir>>,
 }
 
 impl Suite {
-    /// The suite that this program was built with, unpacked into a temporary folder.
+    /// The suite that this program was built with.
     ///
     /// # Errors
-    /// If the folder cannot be written.
+    /// If it was built with a damaged one.
     pub fn embedded() -> Result<Suite, SuiteError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| SuiteError::Io { path, source }
-        };
-        let unpacked =
-            tempfile::Builder::new().prefix("camelid-suite-").tempdir().map_err(io(&std::env::temp_dir()))?;
-        for (name, bytes) in FILES {
-            let path = unpacked.path().join(name);
-            let folder = path.parent().expect("a file lies in a folder");
-            fs::create_dir_all(folder).map_err(io(folder))?;
-            fs::write(&path, bytes).map_err(io(&path))?;
-        }
-        Suite { _unpacked: Some(unpacked), ..Suite::default() }.read()
+        let mut suite = Suite::default();
+        suite.read_index()?;
+        Ok(suite)
     }
 
     /// The suite in `folder`, every file checked against `SUITE.toml`.
@@ -85,31 +83,12 @@ impl Suite {
     /// # Errors
     /// [`SuiteError::Damaged`] for a file that is missing, changed or not in the index.
     pub fn open(folder: &Path) -> Result<Suite, SuiteError> {
-        Suite { folder: folder.to_owned(), ..Suite::default() }.read()
-    }
-
-    /// The suite in `folder`, unchecked: for worker processes, whose parent has checked it.
-    ///
-    /// # Errors
-    /// If the index cannot be read.
-    pub fn open_unchecked(folder: &Path) -> Result<Suite, SuiteError> {
-        let (index, digest) = read_index(folder)?;
-        Ok(Suite { folder: folder.to_owned(), version: index.version, digest, _unpacked: None })
-    }
-
-    fn default() -> Suite {
-        Suite { folder: PathBuf::new(), version: String::new(), digest: String::new(), _unpacked: None }
-    }
-
-    fn read(mut self) -> Result<Suite, SuiteError> {
-        if let Some(unpacked) = &self._unpacked {
-            self.folder = unpacked.path().to_owned();
-        }
-        let (index, digest) = read_index(&self.folder)?;
-        let mut found = files(&self.folder)?;
+        let mut suite = Suite { folder: Some(folder.to_owned()), ..Suite::default() };
+        let index = suite.read_index()?;
+        let mut found = digests(folder)?;
         found.remove(INDEX);
         for (name, expected) in &index.sha256 {
-            let path = self.folder.join(name);
+            let path = folder.join(name);
             let Some(actual) = found.remove(name) else {
                 let problem = format!("is named in {INDEX} and missing; restore it from the repository");
                 return Err(SuiteError::Damaged { path, problem });
@@ -122,20 +101,114 @@ impl Suite {
         if let Some((name, _)) = found.first_key_value() {
             let problem =
                 format!("is not named in {INDEX}; `cargo run -p camelid-conformance --example bless` adds it");
-            return Err(SuiteError::Damaged { path: self.folder.join(name), problem });
+            return Err(SuiteError::Damaged { path: folder.join(name), problem });
         }
-        (self.version, self.digest) = (index.version, digest);
-        Ok(self)
+        Ok(suite)
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The suite in `folder`, unchecked: for worker processes, whose parent has checked it.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn open_unchecked(folder: &Path) -> Result<Suite, SuiteError> {
+        let mut suite = Suite { folder: Some(folder.to_owned()), ..Suite::default() };
+        suite.read_index()?;
+        Ok(suite)
     }
 
-    /// A file of the suite, by its path with `/`.
+    fn read_index(&mut self) -> Result<Index, SuiteError> {
+        let text = self.text(INDEX)?;
+        let damaged = |e: toml::de::Error| SuiteError::Damaged { path: self.shown(INDEX), problem: e.to_string() };
+        let index: Index = toml::from_str(&text).map_err(damaged)?;
+        self.version.clone_from(&index.version);
+        self.digest = sha256::of_bytes(text.as_bytes());
+        Ok(index)
+    }
+
+    /// The bytes of a file, by its path with `/`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>, SuiteError> {
+        let Some(folder) = &self.folder else {
+            return match FILES.binary_search_by(|(file, _)| (*file).cmp(name)) {
+                Ok(at) => Ok(Cow::Borrowed(FILES[at].1)),
+                Err(_) => {
+                    let source = std::io::ErrorKind::NotFound.into();
+                    Err(SuiteError::Io { path: self.shown(name), source })
+                }
+            };
+        };
+        let path = folder.join(name);
+        fs::read(&path).map(Cow::Owned).map_err(|source| SuiteError::Io { path, source })
+    }
+
+    /// A file of text.
+    ///
+    /// # Errors
+    /// If it is not there, or is no text.
+    pub fn text(&self, name: &str) -> Result<String, SuiteError> {
+        let damaged =
+            |e: std::string::FromUtf8Error| SuiteError::Damaged { path: self.shown(name), problem: e.to_string() };
+        String::from_utf8(self.bytes(name)?.into_owned()).map_err(damaged)
+    }
+
+    /// The files below a folder of the suite, by their paths with `/` from the suite's own folder, sorted.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn files(&self, folder: &str) -> Result<Vec<String>, SuiteError> {
+        let prefix = format!("{folder}/");
+        let Some(root) = &self.folder else {
+            return Ok(FILES.iter().map(|(n, _)| *n).filter(|n| n.starts_with(&prefix)).map(str::to_owned).collect());
+        };
+        if !root.join(folder).is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut found: Vec<String> = walk(&root.join(folder))?.into_iter().map(|name| prefix.clone() + &name).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// A file or folder of the suite on disk, by its path with `/`. Of the program's own suite the file's folder is
+    /// unpacked first; where that fails the path leads nowhere, and whoever reads it says so.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        if let Some(folder) = &self.folder {
+            return folder.join(name);
+        }
+        let unpack = || tempfile::Builder::new().prefix("camelid-suite-").tempdir().ok();
+        let Some(folder) = self.unpacked.get_or_init(unpack) else { return self.shown(name) };
+        for (file, bytes) in FILES.iter().filter(|(file, _)| *file == name || file.starts_with(&format!("{name}/"))) {
+            let path = folder.path().join(file);
+            if path.is_file() {
+                continue;
+            }
+            let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, bytes));
+            if let Err(error) = written {
+                tracing::warn!("{}: {error}", path.display());
+            }
+        }
+        folder.path().join(name)
+    }
+
+    /// A name as messages show it.
+    fn shown(&self, name: &str) -> PathBuf {
+        self.folder.as_deref().unwrap_or(Path::new("(the program's suite)")).join(name)
+    }
+
+    /// A safetensors file of the suite, read once and kept.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn fixture(&self, name: &str) -> Result<Arc<Fixture>, FixtureError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fixture) = open.get(name) {
+            return Ok(fixture.clone());
+        }
+        let bytes = self.bytes(name).map_err(|e| FixtureError::Suite(e.to_string()))?;
+        let fixture = Arc::new(Fixture::parse(self.shown(name), bytes)?);
+        open.insert(name.to_owned(), fixture.clone());
+        Ok(fixture)
     }
 
     /// The suite's version: cases are only added within a minor one, expectations only change with a major one.
@@ -155,16 +228,12 @@ impl Suite {
     pub fn cases(&self) -> Result<Vec<Case>, SuiteError> {
         let cases = levels::all(self)?;
         for profile in Profile::ALL {
-            let path = self.path(&list_name(profile));
-            let text = fs::read_to_string(&path).map_err(|source| SuiteError::Io { path: path.clone(), source })?;
-            let mut listed: Vec<&str> = text.lines().collect();
+            let (path, text) = (self.shown(&list_name(profile)), self.text(&list_name(profile))?);
+            let mut listed: BTreeSet<&str> = text.lines().collect();
             for case in cases.iter().filter(|c| c.profile == profile) {
-                match listed.iter().position(|id| *id == case.id) {
-                    Some(at) => drop(listed.remove(at)),
-                    None => {
-                        let problem = format!("case `{}` is not listed; a case is added to the list with it", case.id);
-                        return Err(SuiteError::Damaged { path, problem });
-                    }
+                if !listed.remove(case.id.as_str()) {
+                    let problem = format!("case `{}` is not listed; a case is added to the list with it", case.id);
+                    return Err(SuiteError::Damaged { path, problem });
                 }
             }
             if let Some(id) = listed.first() {
@@ -181,17 +250,9 @@ fn list_name(profile: Profile) -> String {
     format!("mustpass/{profile}.txt")
 }
 
-fn read_index(folder: &Path) -> Result<(Index, String), SuiteError> {
-    let path = folder.join(INDEX);
-    let text = fs::read_to_string(&path).map_err(|source| SuiteError::Io { path: path.clone(), source })?;
-    let digest = sha256::of_file(&path).map_err(|source| SuiteError::Io { path: path.clone(), source })?;
-    let index = toml::from_str(&text).map_err(|e| SuiteError::Damaged { path, problem: e.to_string() })?;
-    Ok((index, digest))
-}
-
-/// Every file below `folder` by its path with `/`, with its digest.
-fn files(folder: &Path) -> Result<BTreeMap<String, String>, SuiteError> {
-    let (mut folders, mut found) = (vec![folder.to_owned()], BTreeMap::new());
+/// Every file below `folder`, by its path with `/`.
+fn walk(folder: &Path) -> Result<Vec<String>, SuiteError> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(next) = folders.pop() {
         let io = |source| SuiteError::Io { path: next.clone(), source };
         for entry in fs::read_dir(&next).map_err(io)? {
@@ -202,11 +263,20 @@ fn files(folder: &Path) -> Result<BTreeMap<String, String>, SuiteError> {
             }
             let name = path.strip_prefix(folder).expect("it was found below").components();
             let name: Vec<_> = name.map(|part| part.as_os_str().to_string_lossy()).collect();
-            let digest = sha256::of_file(&path).map_err(|source| SuiteError::Io { path: path.clone(), source })?;
-            found.insert(name.join("/"), digest);
+            found.push(name.join("/"));
         }
     }
     Ok(found)
+}
+
+/// The digest of every file below `folder`.
+fn digests(folder: &Path) -> Result<BTreeMap<String, String>, SuiteError> {
+    let digest = |name: String| {
+        let path = folder.join(&name);
+        let digest = sha256::of_file(&path).map_err(|source| SuiteError::Io { path, source })?;
+        Ok((name, digest))
+    };
+    walk(folder)?.into_iter().map(digest).collect()
 }
 
 /// Writes the must-pass lists and `SUITE.toml` of the suite in `folder` anew: what whoever adds a case runs, and whoever
@@ -216,7 +286,7 @@ fn files(folder: &Path) -> Result<BTreeMap<String, String>, SuiteError> {
 /// If a file cannot be read or written.
 pub fn bless(folder: &Path, version: &str) -> Result<usize, SuiteError> {
     let write = |path: PathBuf, text: String| fs::write(&path, text).map_err(|source| SuiteError::Io { path, source });
-    let suite = Suite { folder: folder.to_owned(), version: version.to_owned(), ..Suite::default() };
+    let suite = Suite { folder: Some(folder.to_owned()), ..Suite::default() };
     let cases = levels::all(&suite)?;
     let lists = folder.join("mustpass");
     fs::create_dir_all(&lists).map_err(|source| SuiteError::Io { path: lists.clone(), source })?;
@@ -224,7 +294,7 @@ pub fn bless(folder: &Path, version: &str) -> Result<usize, SuiteError> {
         let ids: String = cases.iter().filter(|c| c.profile == profile).map(|c| format!("{}\n", c.id)).collect();
         write(folder.join(list_name(profile)), ids)?;
     }
-    let mut sha256 = files(folder)?;
+    let mut sha256 = digests(folder)?;
     sha256.remove(INDEX);
     let index = Index { name: "camelid".into(), version: version.into(), sha256 };
     let text = toml::to_string(&index).expect("an index of strings can be written");

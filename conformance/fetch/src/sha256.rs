@@ -16,6 +16,11 @@ pub fn of_file(path: &Path) -> io::Result<String> {
     Ok(digest)
 }
 
+/// Of bytes in memory.
+pub fn of_bytes(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes).as_slice())
+}
+
 /// Copies `from` to `to`; the number of bytes and their digest.
 ///
 /// # Errors
@@ -34,11 +39,15 @@ pub fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<(u64, String)
             Err(error) => return Err(error),
         }
     }
+    Ok((copied, hex(hasher.finalize().as_slice())))
+}
+
+fn hex(digest: &[u8]) -> String {
     let mut hex = String::with_capacity(64);
-    for byte in hasher.finalize() {
+    for byte in digest {
         write!(hex, "{byte:02x}").expect("writing to a String never fails");
     }
-    Ok((copied, hex))
+    hex
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 //! A level is a function from the suite's files to cases. Ids are stable and unique; what a case compares with comes
 //! from the suite's files or is told by the case itself (a copy must equal its source), never from a backend.
 
+pub mod model;
+pub mod module;
+pub mod op;
+
 use std::collections::HashSet;
 
 use crate::case::Case;
@@ -13,9 +17,10 @@ use crate::suite::{INDEX, Suite, SuiteError};
 /// # Errors
 /// [`SuiteError`] for files of the suite that cannot be used, and for an id given twice.
 pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
-    let mut cases = Vec::new();
-    let _ = suite;
-    cases.sort_by_key(|c: &Case| c.level);
+    let mut cases = op::cases(suite)?;
+    cases.extend(module::cases(suite)?);
+    cases.extend(model::cases(suite)?);
+    cases.sort_by_key(|c| c.level);
     let mut seen = HashSet::new();
     if let Some(twice) = cases.iter().find(|c| !seen.insert(c.id.as_str())) {
         let problem = format!("case `{}` is there twice", twice.id);

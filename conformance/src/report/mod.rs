@@ -1,5 +1,7 @@
 //! [`Report`]: what a run found, as data; the forms in which people and machines read it are one file each.
 
+mod judge;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

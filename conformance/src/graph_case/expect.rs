@@ -1,0 +1,125 @@
+//! Compares a result with the stored one.
+
+use camelid_core::DType;
+use camelid_core::graph::{Graph, SymbolValues};
+
+use super::contents::floats;
+use super::execute::Execution;
+use super::file::Expect;
+use crate::case::{Failure, Measure, Problem};
+use crate::compare::{Worst, max_over_rms, nmse, worst};
+use crate::tolerance::{MathClass, Noise};
+
+/// How many of the worst elements a report shows.
+pub const WORST: usize = 10;
+
+/// Holds `bytes`, the result of step `number`, against the tensor `ID#NUMBER#OUTPUT`.
+///
+/// # Errors
+/// A failure with its numbers, or a case that cannot be used.
+pub fn check(
+    execution: &Execution<'_>,
+    graph: &Graph,
+    number: usize,
+    expect: &Expect,
+    bytes: &[u8],
+    symbols: &SymbolValues,
+) -> Result<Vec<Measure>, Problem> {
+    let (case, fixture) = (execution.case, execution.fixture);
+    let tensor = format!("{}#{number}#{}", case.id, expect.output);
+    let output = graph.outputs().iter().find(|o| o.name == expect.output).expect("every expected result is an output");
+    let ty = graph.value(output.value).ty;
+    let dims = ty.shape.resolve(symbols);
+    let what = if case.step.len() > 1 { format!("{} of step {number}", expect.output) } else { expect.output.clone() };
+    if let Some(folder) = execution.dump {
+        dump(folder, &what, bytes, &dims, ty.dtype);
+    }
+    if dims.contains(&0) {
+        return Ok(Vec::new());
+    }
+    if case.class == MathClass::Exact {
+        let expected = fixture.bytes(&tensor)?;
+        return exact(&what, bytes, expected, &dims, ty.dtype);
+    }
+    let (_, expected) = fixture.f64s(&tensor)?;
+    let Some(actual) = floats(ty.dtype, bytes) else {
+        return Err(Problem::Blocked(format!("the case `{}` compares {} by distance", case.id, ty.dtype)));
+    };
+    let limits = execution.class.op_limits(Noise { nmse: expect.noise_nmse, max: expect.noise_max });
+    let failed = |message: String, measures| {
+        let worst = worst(&what, &dims, &actual, &expected, WORST);
+        Problem::Fail(Box::new(Failure { message, measures, worst }))
+    };
+    let place = format!("step {number}, {:?} layout", execution.layout).to_lowercase();
+    let metrics = nmse(&actual, &expected).and_then(|n| Ok((n, max_over_rms(&actual, &expected)?)));
+    let (nmse, max) = metrics.map_err(|e| failed(format!("{what} ({place}): {e}"), Vec::new()))?;
+    let measures = vec![
+        Measure { metric: "nmse".into(), what: what.clone(), value: nmse, limit: limits.nmse },
+        Measure { metric: "max/rms".into(), what: what.clone(), value: max, limit: limits.max },
+    ];
+    if let Some(m) = measures.iter().find(|m| !m.passes()) {
+        let message = format!(
+            "{what} ({place}): {} is {:.2e}, the limit of class {} is {:.2e}",
+            m.metric, m.value, execution.class, m.limit
+        );
+        return Err(failed(message, measures));
+    }
+    Ok(measures)
+}
+
+/// Equal bit for bit, but for the bits of a NaN.
+fn exact(what: &str, actual: &[u8], expected: &[u8], dims: &[usize], dtype: DType) -> Result<Vec<Measure>, Problem> {
+    if actual.len() != expected.len() {
+        let message = format!("{what}: {} bytes are stored for {} bytes computed", expected.len(), actual.len());
+        return Err(Problem::Blocked(message));
+    }
+    let measure = |count: usize| Measure { metric: "wrong".into(), what: what.into(), value: count as f64, limit: 0.0 };
+    let size = dtype.block_bytes();
+    let is_nan = |bytes: &[u8]| floats(dtype, bytes).is_some_and(|x| x[0].is_nan());
+    let pairs = actual.chunks(size).zip(expected.chunks(size)).enumerate();
+    let wrong: Vec<usize> = pairs.filter(|(_, (a, e))| a != e && !(is_nan(a) && is_nan(e))).map(|(i, _)| i).collect();
+    if wrong.is_empty() {
+        return Ok(vec![measure(0)]);
+    }
+    let show = |bytes: &[u8], i: usize| {
+        let element = &bytes[i * size..(i + 1) * size];
+        let number = floats(dtype, element).map(|x| format!("{:e} ", x[0])).unwrap_or_default();
+        let hex: String = element.iter().rev().map(|b| format!("{b:02x}")).collect();
+        format!("{number}(0x{hex})")
+    };
+    let block = dtype.block_elems();
+    let dims: Vec<usize> = match dims.split_last() {
+        Some((last, rest)) => rest.iter().copied().chain([last / block]).collect(),
+        None => Vec::new(),
+    };
+    let shown = wrong.iter().take(WORST).map(|&i| Worst {
+        output: what.into(),
+        index: crate::compare::unravel(i, &dims),
+        actual: show(actual, i),
+        expected: show(expected, i),
+    });
+    let message = format!("{what}: {} of {} elements are not equal bit for bit", wrong.len(), actual.len() / size);
+    Err(Problem::Fail(Box::new(Failure { message, worst: shown.collect(), measures: vec![measure(wrong.len())] })))
+}
+
+/// Leaves a computed value beside the others, as its bytes and a line that says what they are; a dump that cannot be
+/// written is told, and does not change the verdict.
+fn dump(folder: &std::path::Path, what: &str, bytes: &[u8], dims: &[usize], dtype: DType) {
+    use safetensors::{Dtype, tensor::TensorView};
+    let dtype = match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I32 => Dtype::I32,
+        _ => Dtype::U8,
+    };
+    let shape = if dtype == Dtype::U8 { vec![bytes.len()] } else { dims.to_vec() };
+    let path = folder.join(format!("{}.safetensors", what.replace(' ', "_")));
+    let written = TensorView::new(dtype, shape, bytes)
+        .map_err(|e| e.to_string())
+        .and_then(|view| safetensors::serialize([("actual", view)], None).map_err(|e| e.to_string()))
+        .and_then(|file| std::fs::write(&path, file).map_err(|e| e.to_string()));
+    if let Err(error) = written {
+        tracing::warn!("{}: {error}", path.display());
+    }
+}

@@ -1,0 +1,60 @@
+//! Cases that are a graph: values, nodes, and one or more steps with what they must give.
+//!
+//! The files `suite/op/*.toml` and `suite/module/*.toml` hold them, made by `reference/`; [`file`](mod@file) is their
+//! format, [`contents`] makes the large inputs that are not stored, [`build`] makes the graph, [`execute`] runs it in two
+//! layouts, and [`expect`] compares. What is computed is never looked up in a backend.
+
+pub mod build;
+pub mod contents;
+pub mod execute;
+pub mod expect;
+pub mod file;
+
+use std::sync::Arc;
+
+use crate::case::{Case, Context, Evidence, Problem};
+use crate::suite::{Suite, SuiteError};
+
+use file::{CaseFile, GraphCase};
+
+/// The cases of every file in a folder of the suite.
+///
+/// # Errors
+/// [`SuiteError::Damaged`] for a file that is not what it should be.
+pub fn cases(suite: &Suite, folder: &str) -> Result<Vec<Case>, SuiteError> {
+    let mut cases = Vec::new();
+    for name in suite.files(folder)? {
+        let Some(stem) = name.strip_suffix(".toml") else { continue };
+        let data = Arc::new(format!("{stem}.safetensors"));
+        for case in read(suite, &name)? {
+            let (data, case) = (data.clone(), Arc::new(case));
+            let (id, profile, about) = (case.id.clone(), case.profiles[0], case.about.clone());
+            cases.push(Case::new(id, profile, about, move |cx: &Context<'_>| run(&case, &data, cx)));
+        }
+    }
+    Ok(cases)
+}
+
+fn read(suite: &Suite, name: &str) -> Result<Vec<GraphCase>, SuiteError> {
+    let damaged = |problem: String| SuiteError::Damaged { path: name.into(), problem };
+    let file: CaseFile = toml::from_str(&suite.text(name)?).map_err(|e| damaged(e.to_string()))?;
+    if let Some(case) = file.cases.iter().find(|c| c.profiles.len() != 1 || c.step.is_empty()) {
+        return Err(damaged(format!("case `{}` must be in one profile and have a step", case.id)));
+    }
+    Ok(file.cases)
+}
+
+fn run(case: &GraphCase, data: &str, cx: &Context<'_>) -> Result<Evidence, Problem> {
+    let fixture = cx.suite.fixture(data)?;
+    let class = cx.subject.claims.class(&case.id, case.class);
+    let mut evidence = Evidence::default();
+    let mut device = cx.subject.open()?;
+    for layout in execute::Layout::ALL {
+        let run = execute::Execution { case, fixture: &fixture, class, layout, dump: cx.dump };
+        run.on(&mut *device, &mut evidence)?;
+    }
+    // The tightest of both layouts is what the report shows.
+    evidence.measures.sort_by(|a, b| (&a.what, &a.metric).cmp(&(&b.what, &b.metric)).then(b.value.total_cmp(&a.value)));
+    evidence.measures.dedup_by(|a, b| a.what == b.what && a.metric == b.metric);
+    Ok(evidence)
+}

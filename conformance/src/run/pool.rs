@@ -1,0 +1,371 @@
+//! The parent's side: workers that are watched, killed when they hang, and replaced when they die.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::Event;
+use super::worker::{self, Message};
+use crate::case::Case;
+use crate::report::{CaseResult, State, SubjectInfo};
+
+/// How workers are started: the same program again, told to be one.
+#[derive(Clone, Debug)]
+pub struct WorkerCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables beside those it inherits.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// How many, and how long they may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// Workers at a time.
+    pub jobs: usize,
+    /// The longest a case may take.
+    pub timeout: Duration,
+}
+
+/// Why nothing could be asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// There is no such backend, or it cannot be loaded.
+    #[error("{0}")]
+    NoBackend(String),
+    /// Its device does not open.
+    #[error("the device cannot be opened: {0}")]
+    NoDevice(String),
+    /// The worker process cannot be started.
+    #[error("{} cannot be started: {source}", program.display())]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// Most bytes of a worker's stderr that a message shows.
+const TAIL: usize = 2000;
+
+/// How long a worker may take to load the backend and open its device, whatever the time for a case is.
+const START: Duration = Duration::from_secs(60);
+
+/// How often a worker may die before it is ready until the rest is given up.
+const START_FAILURES: usize = 3;
+
+struct Worker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    messages: Receiver<Message>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    subject: SubjectInfo,
+    /// Cases it answered.
+    answered: usize,
+}
+
+/// Why a worker gave no answer.
+enum Silence {
+    Ended(String),
+    Hung,
+}
+
+enum Started {
+    Ready(Box<Worker>),
+    Died(String),
+}
+
+/// Workers for one run.
+pub struct Pool<'a> {
+    command: &'a WorkerCommand,
+    options: &'a PoolOptions,
+    first: Option<Worker>,
+    crash: Option<String>,
+}
+
+impl std::fmt::Debug for Pool<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Pool<'a> {
+    /// Starts the first worker.
+    ///
+    /// # Errors
+    /// If there is no backend or device to ask. A backend that ends its process or hangs at once is no error here: the
+    /// report says so.
+    pub fn start(command: &'a WorkerCommand, options: &'a PoolOptions) -> Result<Pool<'a>, StartError> {
+        Ok(match Worker::start(command)? {
+            Started::Ready(worker) => Pool { command, options, first: Some(*worker), crash: None },
+            Started::Died(why) => Pool { command, options, first: None, crash: Some(why) },
+        })
+    }
+
+    /// What is tested, if it could be loaded.
+    pub fn subject(&self) -> Option<&SubjectInfo> {
+        self.first.as_ref().map(|w| &w.subject)
+    }
+
+    /// What the backend did when it was loaded, if that ended its process.
+    pub fn startup_crash(&self) -> Option<String> {
+        self.crash.clone()
+    }
+
+    /// Has every case answered; the results are in the order of the cases.
+    pub fn run(mut self, cases: &[&Case], hear: &mut dyn FnMut(Event<'_>)) -> (SubjectInfo, Vec<CaseResult>) {
+        let subject = self.subject().cloned().unwrap_or_default();
+        let mut results: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
+        if self.crash.is_none() {
+            let first = Mutex::new(self.first.take());
+            let (next, given_up) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let (send, receive) = mpsc::channel();
+            thread::scope(|scope| {
+                for _ in 0..self.options.jobs.clamp(1, cases.len().max(1)) {
+                    let (send, first, next, given_up) = (send.clone(), &first, &next, &given_up);
+                    let line = Line { command: self.command, options: self.options, next, given_up };
+                    scope.spawn(move || {
+                        let worker = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        line.work(worker, cases, &send);
+                    });
+                }
+                drop(send);
+                for (done, (at, result)) in receive.into_iter().enumerate() {
+                    hear(Event::Done { result: &result, done: done + 1, planned: cases.len() });
+                    results[at] = Some(result);
+                }
+            });
+        }
+        let results = results.into_iter().zip(cases);
+        let not_run = |case: &Case| silent(case, State::NotRun, "the run ended before".into(), Duration::ZERO);
+        (subject, results.map(|(result, case)| result.unwrap_or_else(|| not_run(case))).collect())
+    }
+}
+
+/// What the threads that drive a worker each share.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    command: &'a WorkerCommand,
+    options: &'a PoolOptions,
+    next: &'a AtomicUsize,
+    given_up: &'a AtomicBool,
+}
+
+impl Line<'_> {
+    fn work(&self, mut worker: Option<Worker>, cases: &[&Case], send: &mpsc::Sender<(usize, CaseResult)>) {
+        let mut failures = 0;
+        while !self.given_up.load(Ordering::Relaxed) {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(at) else { return };
+            let clock = Instant::now();
+            let mut ready = match worker.take() {
+                Some(worker) => worker,
+                None => match Worker::start(self.command) {
+                    Ok(Started::Ready(worker)) => *worker,
+                    failed => {
+                        let why = match failed {
+                            Ok(Started::Died(why)) => why,
+                            Err(error) => error.to_string(),
+                            Ok(Started::Ready(_)) => continue,
+                        };
+                        failures += 1;
+                        self.given_up.fetch_or(failures >= START_FAILURES, Ordering::Relaxed);
+                        let _ = send.send((at, silent(case, State::Crash, why, clock.elapsed())));
+                        continue;
+                    }
+                },
+            };
+            failures = 0;
+            let result = match ready.ask(case, self.options.timeout) {
+                Ok(result) => result,
+                Err(Silence::Hung) => {
+                    let message = format!("no answer within {:.0?}; its process was ended", self.options.timeout);
+                    silent(case, State::Timeout, message, clock.elapsed())
+                }
+                Err(Silence::Ended(why)) => silent(case, State::Crash, why, clock.elapsed()),
+            };
+            // What went wrong may have damaged the process.
+            if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) {
+                worker = Some(ready);
+            }
+            let _ = send.send((at, result));
+        }
+    }
+}
+
+fn silent(case: &Case, state: State, message: String, after: Duration) -> CaseResult {
+    CaseResult {
+        id: case.id.clone(),
+        level: case.level,
+        profile: case.profile,
+        state,
+        message,
+        measures: Vec::new(),
+        worst: Vec::new(),
+        notes: Vec::new(),
+        ms: after.as_secs_f64() * 1e3,
+    }
+}
+
+impl Worker {
+    fn start(command: &WorkerCommand) -> Result<Started, StartError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mark = format!("@camelid-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut child = Command::new(&command.program)
+            .args(&command.arguments)
+            .envs(command.environment.iter().cloned())
+            .env(worker::MARK, &mark)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| StartError::Spawn { program: command.program.clone(), source })?;
+        let (out, err) = (child.stdout.take().expect("it was piped"), child.stderr.take().expect("it was piped"));
+        let (send, messages) = mpsc::channel();
+        thread::spawn(move || hear(out, &mark, &send));
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let kept = stderr.clone();
+        thread::spawn(move || keep_tail(err, &kept));
+        let stdin = child.stdin.take();
+        let mut worker = Worker { child, stdin, messages, stderr, subject: SubjectInfo::default(), answered: 0 };
+        match worker.next(START) {
+            Ok(Message::Ready(subject)) => {
+                worker.subject = *subject;
+                Ok(Started::Ready(Box::new(worker)))
+            }
+            Ok(Message::NoBackend(why)) => Err(StartError::NoBackend(why)),
+            Ok(Message::NoDevice(why)) => Err(StartError::NoDevice(why)),
+            Ok(_) => Ok(Started::Died("the worker answered before it was asked".into())),
+            Err(Silence::Ended(why)) => Ok(Started::Died(format!("while the backend was loaded: {why}"))),
+            Err(Silence::Hung) => Ok(Started::Died(format!("the backend was not loaded within {START:.0?}"))),
+        }
+    }
+
+    fn ask(&mut self, case: &Case, timeout: Duration) -> Result<CaseResult, Silence> {
+        let sent = self.stdin.as_mut().is_some_and(|stdin| writeln!(stdin, "{}", case.id).is_ok());
+        let deadline = Instant::now() + timeout;
+        while sent {
+            match self.next(deadline.saturating_duration_since(Instant::now()))? {
+                Message::Done(result) if result.id == case.id => {
+                    self.answered += 1;
+                    return Ok(*result);
+                }
+                _ => {}
+            }
+        }
+        Err(Silence::Ended(self.obituary()))
+    }
+
+    fn next(&mut self, timeout: Duration) -> Result<Message, Silence> {
+        match self.messages.recv_timeout(timeout) {
+            Ok(message) => Ok(message),
+            Err(RecvTimeoutError::Timeout) => Err(Silence::Hung),
+            Err(RecvTimeoutError::Disconnected) => Err(Silence::Ended(self.obituary())),
+        }
+    }
+
+    /// How the process ended, and the last it said.
+    fn obituary(&mut self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut status = None;
+        while status.is_none() && Instant::now() < deadline {
+            status = self.child.try_wait().ok().flatten();
+            thread::sleep(Duration::from_millis(2));
+        }
+        let how = status.map_or_else(|| "closed its output and went on".to_owned(), describe);
+        let before = match self.answered {
+            0 => "in its first case".to_owned(),
+            n => format!("after {n} cases"),
+        };
+        // The thread that reads stderr may be a moment behind.
+        thread::sleep(Duration::from_millis(20));
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tail = String::from_utf8_lossy(&tail).trim().to_owned();
+        let said = if tail.is_empty() { String::new() } else { format!("; it said: {tail}") };
+        format!("the process {how}, {before}{said}")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A worker that is idle ends with its input; another one is not waited for.
+        drop(self.stdin.take());
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt;
+        if let Some(signal) = status.signal() {
+            let name = match signal {
+                4 => " (SIGILL)",
+                6 => " (SIGABRT)",
+                7 => " (SIGBUS)",
+                8 => " (SIGFPE)",
+                9 => " (SIGKILL)",
+                11 => " (SIGSEGV)",
+                _ => "",
+            };
+            return format!("was ended by signal {signal}{name}");
+        }
+    }
+    status.code().map_or_else(|| "ended".to_owned(), |code| format!("exited with status {code}"))
+}
+
+/// Passes on the lines that begin with the mark.
+fn hear(out: impl Read, mark: &str, send: &mpsc::Sender<Message>) {
+    let mut lines = BufReader::new(out);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match lines.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line);
+        let Some(json) = text.strip_prefix(mark) else { continue };
+        match serde_json::from_str(json.trim()) {
+            Ok(message) => {
+                if send.send(message).is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!("a worker's line cannot be read: {error}"),
+        }
+    }
+}
+
+fn keep_tail(mut err: impl Read, kept: &Mutex<Vec<u8>>) {
+    let mut piece = [0; 4096];
+    while let Ok(count) = err.read(&mut piece) {
+        if count == 0 {
+            return;
+        }
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(&piece[..count]);
+        let over = kept.len().saturating_sub(TAIL);
+        kept.drain(..over);
+    }
+}
