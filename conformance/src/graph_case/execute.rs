@@ -46,7 +46,8 @@ impl Layout {
         if self == Layout::Wide { GUARD } else { 0 }
     }
 
-    fn range(self, steps: &[StepSpec]) -> SymbolRange {
+    /// The symbols to compile for.
+    pub fn range(self, steps: &[StepSpec]) -> SymbolRange {
         let over = |pick: fn(&super::file::Symbols) -> usize| {
             let all = steps.iter().map(|s| pick(&s.symbols));
             let (min, max) = (all.clone().min().unwrap_or(1), all.max().unwrap_or(1));

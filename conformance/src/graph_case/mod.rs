@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::case::{Case, Context, Evidence, Problem};
 use crate::suite::{Suite, SuiteError};
+use crate::tolerance::Noise;
 
 use file::{CaseFile, GraphCase};
 
@@ -33,6 +34,36 @@ pub fn cases(suite: &Suite, folder: &str) -> Result<Vec<Case>, SuiteError> {
         }
     }
     Ok(cases)
+}
+
+/// The case `id` for people: its graph with types, its steps, what is compared; `None` if it is no graph.
+///
+/// # Errors
+/// For files of the suite that cannot be used.
+pub fn describe(suite: &Suite, id: &str) -> Result<Option<String>, SuiteError> {
+    let Some(folder) = id.split('/').next().filter(|folder| ["op", "module"].contains(folder)) else { return Ok(None) };
+    for name in suite.files(folder)?.iter().filter(|name| name.ends_with(".toml")) {
+        let Some(case) = read(suite, name)?.into_iter().find(|c| c.id == id) else { continue };
+        let range = execute::Layout::Exact.range(&case.step);
+        let damaged = |problem: String| SuiteError::Damaged { path: name.into(), problem };
+        let mut text = format!("file {name}, math class {}\n\n", case.class);
+        text += &build::graph(&case, range).map_err(damaged)?.to_string();
+        for (number, step) in case.step.iter().enumerate() {
+            let file::Symbols { t, s, o, l } = step.symbols;
+            text += &format!("step {number}: T = {t}, S = {s}, O = {o}, L = {l}");
+            if let Some(error) = &step.error {
+                text += &format!("; must fail ({error})");
+            }
+            for expect in &step.expect {
+                let noise = Noise { nmse: expect.noise_nmse, max: expect.noise_max };
+                let limits = case.class.op_limits(noise);
+                text += &format!("; {}: nmse <= {:.1e}, max/rms <= {:.1e}", expect.output, limits.nmse, limits.max);
+            }
+            text += "\n";
+        }
+        return Ok(Some(text));
+    }
+    Ok(None)
 }
 
 fn read(suite: &Suite, name: &str) -> Result<Vec<GraphCase>, SuiteError> {

@@ -21,6 +21,18 @@ struct CaseFile {
     tolerances: Tolerances,
 }
 
+/// The part of a config.json that decides the profile.
+#[derive(Deserialize)]
+struct Config {
+    hidden_act: Option<String>,
+}
+
+impl Config {
+    fn parse(text: &str) -> Option<Config> {
+        serde_json::from_str(text).ok()
+    }
+}
+
 #[derive(Clone, Copy, Deserialize)]
 struct Tolerances {
     max_over_rms: f64,
@@ -55,12 +67,16 @@ pub fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
             |e: toml::de::Error| SuiteError::Damaged { path: format!("model/{name}").into(), problem: e.to_string() };
         let file: CaseFile = toml::from_str(&text).map_err(damaged)?;
         let model = TinyModel { name: name.to_owned(), max_over_rms: file.tolerances.max_over_rms };
+        let config = suite.text(&format!("model/{name}/config.json"))?;
+        let silu = Config::parse(&config).is_none_or(|c| c.hidden_act.is_none_or(|act| act == "silu"));
         for (kind, profile, run) in KINDS {
+            // Other activations are claimed one by one, so a model that needs one is not for everybody.
+            let profile = if silu { *profile } else { Profile::Extra };
             let model = model.clone();
             let id = format!("model/{name}/{kind}");
             let about = file.description.clone();
             let own = id.clone();
-            cases.push(Case::new(id, *profile, about, move |cx: &Context<'_>| run(&model, &own, cx)));
+            cases.push(Case::new(id, profile, about, move |cx: &Context<'_>| run(&model, &own, cx)));
         }
     }
     Ok(cases)

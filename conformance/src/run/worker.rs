@@ -16,10 +16,10 @@ use crate::subject::Subject;
 use crate::suite::Suite;
 
 /// The variable that holds the mark; it also tells a program that it is to be a worker.
-pub const MARK: &str = "CAMELID_CONFORMANCE_WORKER";
+pub const MARK: &str = "_CAMELID_CONFORMANCE_WORKER";
 
 /// The variable that names a folder for the values of the cases, if they are to be kept.
-pub const DUMP: &str = "CAMELID_CONFORMANCE_DUMP";
+pub const DUMP: &str = "_CAMELID_CONFORMANCE_DUMP";
 
 /// What a worker says.
 #[derive(Debug, Serialize, Deserialize)]

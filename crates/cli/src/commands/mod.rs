@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod completions;
 mod config;
+mod conformance;
 mod detokenize;
 mod doctor;
 mod explain;
@@ -13,6 +14,8 @@ mod generate;
 mod inspect;
 mod plugin;
 mod tokenize;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -37,6 +40,8 @@ pub enum Command {
     Backends(backends::Backends),
     /// Check every backend in a process of its own
     Doctor(doctor::Doctor),
+    /// Test a backend against the conformance suite
+    Conformance(conformance::Conformance),
     /// Write the beginning of a backend of your own
     Plugin(plugin::PluginCommand),
     /// Check or show the configuration
@@ -50,8 +55,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
-    pub fn run(self) -> Result<(), Error> {
+    /// Does it; what the process then exits with.
+    pub fn run(self) -> Result<ExitCode, Error> {
         match self {
             Command::Generate(c) => c.run(),
             Command::Chat(c) => c.run(),
@@ -61,12 +66,14 @@ impl Command {
             Command::Inspect(c) => c.run(),
             Command::Backends(c) => c.run(),
             Command::Doctor(c) => c.run(),
+            Command::Conformance(c) => return c.run(),
             Command::Plugin(c) => c.run(),
             Command::Config(c) => c.run(),
             Command::Explain(c) => c.run(),
             Command::Bench(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 
