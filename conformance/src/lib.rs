@@ -10,6 +10,7 @@ pub mod claims;
 pub mod compare;
 pub mod fixtures;
 pub mod graph_case;
+pub mod harness;
 pub mod levels;
 pub mod report;
 pub mod run;

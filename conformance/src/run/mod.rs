@@ -93,12 +93,13 @@ pub fn run(
 ) -> Result<Report, pool::StartError> {
     let (started, clock) = (Timestamp::now(), Instant::now());
     let planned: Vec<&Case> = cases.iter().filter(|c| selection.includes(c)).collect();
-    let pool = Pool::start(command, options)?;
+    let pool = Pool::start(command, *options)?;
     if let Some(subject) = pool.subject() {
         hear(Event::Ready(subject));
     }
     let mut errors: Vec<String> = pool.startup_crash().into_iter().collect();
-    let (subject, mut results) = pool.run(&planned, hear);
+    let subject = pool.subject().cloned().unwrap_or_default();
+    let mut results = pool.run(&planned, hear);
     errors.extend(settle::settle(&mut results, claims, selection, &subject));
     let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     errors.extend(claims.overdue(today));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -88,35 +88,50 @@ enum Started {
 }
 
 /// Workers for one run.
-pub struct Pool<'a> {
-    command: &'a WorkerCommand,
-    options: &'a PoolOptions,
-    first: Option<Worker>,
+pub struct Pool {
+    command: WorkerCommand,
+    options: PoolOptions,
+    subject: SubjectInfo,
+    idle: Mutex<Vec<Worker>>,
     crash: Option<String>,
+    /// Workers that died before they were ready, one after the other.
+    failures: AtomicUsize,
 }
 
-impl std::fmt::Debug for Pool<'_> {
+impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("command", &self.command).finish_non_exhaustive()
     }
 }
 
-impl<'a> Pool<'a> {
+impl Pool {
     /// Starts the first worker.
     ///
     /// # Errors
     /// If there is no backend or device to ask. A backend that ends its process or hangs at once is no error here: the
     /// report says so.
-    pub fn start(command: &'a WorkerCommand, options: &'a PoolOptions) -> Result<Pool<'a>, StartError> {
-        Ok(match Worker::start(command)? {
-            Started::Ready(worker) => Pool { command, options, first: Some(*worker), crash: None },
-            Started::Died(why) => Pool { command, options, first: None, crash: Some(why) },
+    pub fn start(command: &WorkerCommand, options: PoolOptions) -> Result<Pool, StartError> {
+        let (mut idle, mut subject, mut crash) = (Vec::new(), SubjectInfo::default(), None);
+        match Worker::start(command)? {
+            Started::Ready(worker) => {
+                subject = worker.subject.clone();
+                idle.push(*worker);
+            }
+            Started::Died(why) => crash = Some(why),
+        }
+        Ok(Pool {
+            command: command.clone(),
+            options,
+            subject,
+            idle: Mutex::new(idle),
+            crash,
+            failures: AtomicUsize::new(0),
         })
     }
 
     /// What is tested, if it could be loaded.
     pub fn subject(&self) -> Option<&SubjectInfo> {
-        self.first.as_ref().map(|w| &w.subject)
+        self.crash.is_none().then_some(&self.subject)
     }
 
     /// What the backend did when it was loaded, if that ended its process.
@@ -125,83 +140,66 @@ impl<'a> Pool<'a> {
     }
 
     /// Has every case answered; the results are in the order of the cases.
-    pub fn run(mut self, cases: &[&Case], hear: &mut dyn FnMut(Event<'_>)) -> (SubjectInfo, Vec<CaseResult>) {
-        let subject = self.subject().cloned().unwrap_or_default();
+    pub fn run(&self, cases: &[&Case], hear: &mut dyn FnMut(Event<'_>)) -> Vec<CaseResult> {
         let mut results: Vec<Option<CaseResult>> = cases.iter().map(|_| None).collect();
-        if self.crash.is_none() {
-            let first = Mutex::new(self.first.take());
-            let (next, given_up) = (AtomicUsize::new(0), AtomicBool::new(false));
-            let (send, receive) = mpsc::channel();
-            thread::scope(|scope| {
-                for _ in 0..self.options.jobs.clamp(1, cases.len().max(1)) {
-                    let (send, first, next, given_up) = (send.clone(), &first, &next, &given_up);
-                    let line = Line { command: self.command, options: self.options, next, given_up };
-                    scope.spawn(move || {
-                        let worker = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-                        line.work(worker, cases, &send);
-                    });
-                }
-                drop(send);
-                for (done, (at, result)) in receive.into_iter().enumerate() {
-                    hear(Event::Done { result: &result, done: done + 1, planned: cases.len() });
-                    results[at] = Some(result);
-                }
-            });
-        }
-        let results = results.into_iter().zip(cases);
-        let not_run = |case: &Case| silent(case, State::NotRun, "the run ended before".into(), Duration::ZERO);
-        (subject, results.map(|(result, case)| result.unwrap_or_else(|| not_run(case))).collect())
-    }
-}
-
-/// What the threads that drive a worker each share.
-#[derive(Clone, Copy)]
-struct Line<'a> {
-    command: &'a WorkerCommand,
-    options: &'a PoolOptions,
-    next: &'a AtomicUsize,
-    given_up: &'a AtomicBool,
-}
-
-impl Line<'_> {
-    fn work(&self, mut worker: Option<Worker>, cases: &[&Case], send: &mpsc::Sender<(usize, CaseResult)>) {
-        let mut failures = 0;
-        while !self.given_up.load(Ordering::Relaxed) {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = cases.get(at) else { return };
-            let clock = Instant::now();
-            let mut ready = match worker.take() {
-                Some(worker) => worker,
-                None => match Worker::start(self.command) {
-                    Ok(Started::Ready(worker)) => *worker,
-                    failed => {
-                        let why = match failed {
-                            Ok(Started::Died(why)) => why,
-                            Err(error) => error.to_string(),
-                            Ok(Started::Ready(_)) => continue,
-                        };
-                        failures += 1;
-                        self.given_up.fetch_or(failures >= START_FAILURES, Ordering::Relaxed);
-                        let _ = send.send((at, silent(case, State::Crash, why, clock.elapsed())));
-                        continue;
+        let next = AtomicUsize::new(0);
+        let (send, receive) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..self.options.jobs.clamp(1, cases.len().max(1)) {
+                let (send, next) = (send.clone(), &next);
+                scope.spawn(move || {
+                    while !self.is_given_up() {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(case) = cases.get(at) else { return };
+                        if send.send((at, self.ask(case))).is_err() {
+                            return;
+                        }
                     }
-                },
-            };
-            failures = 0;
-            let result = match ready.ask(case, self.options.timeout) {
-                Ok(result) => result,
-                Err(Silence::Hung) => {
-                    let message = format!("no answer within {:.0?}; its process was ended", self.options.timeout);
-                    silent(case, State::Timeout, message, clock.elapsed())
-                }
-                Err(Silence::Ended(why)) => silent(case, State::Crash, why, clock.elapsed()),
-            };
-            // What went wrong may have damaged the process.
-            if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) {
-                worker = Some(ready);
+                });
             }
-            let _ = send.send((at, result));
+            drop(send);
+            for (done, (at, result)) in receive.into_iter().enumerate() {
+                hear(Event::Done { result: &result, done: done + 1, planned: cases.len() });
+                results[at] = Some(result);
+            }
+        });
+        let not_run = |case: &Case| silent(case, State::NotRun, "the run ended before".into(), Duration::ZERO);
+        results.into_iter().zip(cases).map(|(result, case)| result.unwrap_or_else(|| not_run(case))).collect()
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.crash.is_some() || self.failures.load(Ordering::Relaxed) >= START_FAILURES
+    }
+
+    /// Has one case answered, by an idle worker or a new one.
+    pub fn ask(&self, case: &Case) -> CaseResult {
+        let clock = Instant::now();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let started = idle.map_or_else(|| Worker::start(&self.command), |worker| Ok(Started::Ready(Box::new(worker))));
+        let mut worker = match started {
+            Ok(Started::Ready(worker)) => worker,
+            Ok(Started::Died(why)) => return self.not_started(case, why, clock),
+            Err(error) => return self.not_started(case, error.to_string(), clock),
+        };
+        self.failures.store(0, Ordering::Relaxed);
+        let result = match worker.ask(case, self.options.timeout) {
+            Ok(result) => result,
+            Err(Silence::Hung) => {
+                let message = format!("no answer within {:.0?}; its process was ended", self.options.timeout);
+                silent(case, State::Timeout, message, clock.elapsed())
+            }
+            Err(Silence::Ended(why)) => silent(case, State::Crash, why, clock.elapsed()),
+        };
+        // What went wrong may have damaged the process.
+        if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
         }
+        result
+    }
+
+    fn not_started(&self, case: &Case, why: String, clock: Instant) -> CaseResult {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        silent(case, State::Crash, why, clock.elapsed())
     }
 }
 

@@ -52,7 +52,6 @@ impl Progress {
 
 /// A result on one line: `fail op/rope/f32/t5: y: max/rms is ...`.
 pub fn line(result: &CaseResult) -> String {
-    let message: String =
-        result.message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE).collect();
+    let message: String = result.message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE).collect();
     format!("{} {}: {message}", result.state, result.id)
 }

@@ -43,13 +43,12 @@ impl Replay {
             command.environment.push((worker::DUMP.into(), std::path::absolute(folder)?.into()));
         }
         let options = PoolOptions { jobs: 1, timeout: Duration::from_secs(self.timeout.max(1)) };
-        let pool = Pool::start(&command, &options)?;
+        let pool = Pool::start(&command, options)?;
         if let Some(why) = pool.startup_crash() {
             return Err(Failed { code: 1, error: why.into() });
         }
-        let (_, results) = pool.run(&[case], &mut |_| {});
-        let [result] = results.as_slice() else { unreachable!("one case has one result") };
-        show(result)?;
+        let result = pool.ask(case);
+        show(&result)?;
         Ok(ExitCode::from(match result.state {
             State::Pass => 0,
             State::Blocked => super::BLOCKED,
@@ -59,10 +58,7 @@ impl Replay {
 }
 
 /// The case of this id; what is near it if there is none.
-pub fn find<'a>(
-    cases: &'a [camelid_conformance::Case],
-    id: &str,
-) -> Result<&'a camelid_conformance::Case, Failed> {
+pub fn find<'a>(cases: &'a [camelid_conformance::Case], id: &str) -> Result<&'a camelid_conformance::Case, Failed> {
     cases.iter().find(|c| c.id == id).ok_or_else(|| {
         let near: Vec<&str> = cases.iter().map(|c| c.id.as_str()).filter(|c| c.contains(id)).take(5).collect();
         let near = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };

@@ -107,7 +107,8 @@ impl Run {
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
-    std::fs::create_dir_all(folder)?; std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report).map_err(Failed::usage)?)?;
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report).map_err(Failed::usage)?)?;
     Ok(())
 }
 
