@@ -17,18 +17,29 @@ use crate::claims::Claims;
 use crate::report::SubjectInfo;
 
 /// Parts of the engine that a test of the suite itself puts in place of the real ones.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Default)]
 pub struct Parts {
     /// Wraps every cache.
-    pub cache: Option<fn(Box<dyn Cache>) -> Box<dyn Cache>>,
+    pub cache: Option<Wrap<dyn Cache>>,
     /// Wraps every tokenizer.
-    pub tokenizer: Option<fn(Box<dyn Tokenizer>) -> Box<dyn Tokenizer>>,
+    pub tokenizer: Option<Wrap<dyn Tokenizer>>,
     /// Samples a token: as [`Sampler::sample`].
     pub sample: Option<SampleFn>,
+    /// How often a fault changed something since it was last asked: then the backend is one of the suite's own tests.
+    pub fired: Option<fn() -> u64>,
 }
+
+/// Puts something around a part.
+pub type Wrap<T> = Box<dyn Fn(Box<T>) -> Box<T> + Send + Sync>;
 
 /// As [`Sampler::sample`]: sampler, logits, history, length of the prompt in it.
 pub type SampleFn = fn(&mut Sampler, &[f32], &[TokenId], usize) -> Result<Sampled, SamplingError>;
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("sample", &self.sample).finish_non_exhaustive()
+    }
+}
 
 /// How a backend is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,14 +172,14 @@ impl Subject {
     /// # Errors
     /// What the engine says.
     pub fn session(&self, model: Arc<Model>, options: &SessionOptions) -> Result<Session, EngineError> {
-        let Some(wrap) = self.parts.cache else { return Session::new(model, options) };
+        let Some(wrap) = &self.parts.cache else { return Session::new(model, options) };
         let cache = camelid_engine::make_cache(options, &model)?;
         Session::with_cache(model, options, wrap(cache))
     }
 
     /// The tokenizer, or the one under test over it.
     pub fn tokenizer(&self, tokenizer: Box<dyn Tokenizer>) -> Box<dyn Tokenizer> {
-        match self.parts.tokenizer {
+        match &self.parts.tokenizer {
             Some(wrap) => wrap(tokenizer),
             None => tokenizer,
         }

@@ -74,6 +74,8 @@ struct Worker {
     subject: SubjectInfo,
     /// Cases it answered.
     answered: usize,
+    /// How often a fault of the suite's own changed something meanwhile.
+    fired: u64,
 }
 
 /// Why a worker gave no answer.
@@ -96,6 +98,7 @@ pub struct Pool {
     crash: Option<String>,
     /// Workers that died before they were ready, one after the other.
     failures: AtomicUsize,
+    fired: AtomicU64,
 }
 
 impl std::fmt::Debug for Pool {
@@ -126,6 +129,7 @@ impl Pool {
             idle: Mutex::new(idle),
             crash,
             failures: AtomicUsize::new(0),
+            fired: AtomicU64::new(0),
         })
     }
 
@@ -167,6 +171,11 @@ impl Pool {
         results.into_iter().zip(cases).map(|(result, case)| result.unwrap_or_else(|| not_run(case))).collect()
     }
 
+    /// How often a fault of the suite's own changed something in the cases answered so far.
+    pub fn fired(&self) -> u64 {
+        self.fired.load(Ordering::Relaxed)
+    }
+
     fn is_given_up(&self) -> bool {
         self.crash.is_some() || self.failures.load(Ordering::Relaxed) >= START_FAILURES
     }
@@ -190,6 +199,7 @@ impl Pool {
             }
             Err(Silence::Ended(why)) => silent(case, State::Crash, why, clock.elapsed()),
         };
+        self.fired.fetch_add(std::mem::take(&mut worker.fired), Ordering::Relaxed);
         // What went wrong may have damaged the process.
         if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
@@ -237,7 +247,8 @@ impl Worker {
         let kept = stderr.clone();
         thread::spawn(move || keep_tail(err, &kept));
         let stdin = child.stdin.take();
-        let mut worker = Worker { child, stdin, messages, stderr, subject: SubjectInfo::default(), answered: 0 };
+        let mut worker =
+            Worker { child, stdin, messages, stderr, subject: SubjectInfo::default(), answered: 0, fired: 0 };
         match worker.next(START) {
             Ok(Message::Ready(subject)) => {
                 worker.subject = *subject;
@@ -256,8 +267,9 @@ impl Worker {
         let deadline = Instant::now() + timeout;
         while sent {
             match self.next(deadline.saturating_duration_since(Instant::now()))? {
-                Message::Done(result) if result.id == case.id => {
+                Message::Done { result, fired } if result.id == case.id => {
                     self.answered += 1;
+                    self.fired += fired;
                     return Ok(*result);
                 }
                 _ => {}

@@ -33,7 +33,12 @@ pub enum Message {
     /// A case is begun.
     Begun,
     /// A case was answered.
-    Done(Box<CaseResult>),
+    Done {
+        /// How.
+        result: Box<CaseResult>,
+        /// How often a fault of the suite's own changed something meanwhile.
+        fired: u64,
+    },
 }
 
 /// Whether this process was started as a worker.
@@ -69,7 +74,10 @@ pub fn serve(subject: &Subject, suite: &Suite, cases: &[Case]) -> io::Result<()>
         let line = line?;
         let Some(case) = cases.iter().find(|c| c.id == line.trim()) else { continue };
         say(&Message::Begun)?;
-        say(&Message::Done(Box::new(answer(case, subject, suite, dump.as_deref()))))?;
+        let fired = || subject.parts.fired.map_or(0, |fired| fired());
+        let before = fired();
+        let result = Box::new(answer(case, subject, suite, dump.as_deref()));
+        say(&Message::Done { result, fired: fired() - before })?;
     }
     Ok(())
 }

@@ -51,11 +51,13 @@ macro_rules! template {
 }
 
 const RUST: Template = template! {
-    "example-rust": ".gitignore", "Cargo.toml", "README.md", "libcamelid_example.plugin.toml", "src/lib.rs", "src/kernels.rs",
-    "tests/operations.rs",
+    "example-rust": ".github/workflows/conformance.yml", ".gitignore", ".gitlab-ci.yml", "Cargo.toml", "README.md",
+    "ci/conformance.sh", "conformance.toml", "libcamelid_example.plugin.toml", "src/kernels.rs", "src/lib.rs",
+    "tests/conformance.rs", "tests/operations.rs",
 };
 const C: Template = template! {
-    "example-c": ".gitignore", "Makefile", "README.md", "libcamelid_example_c.plugin.toml", "example.h", "plugin.c", "memory.c",
+    "example-c": ".github/workflows/conformance.yml", ".gitignore", ".gitlab-ci.yml", "Makefile", "README.md",
+    "ci/conformance.sh", "conformance.toml", "libcamelid_example_c.plugin.toml", "example.h", "plugin.c", "memory.c",
     "claims.c", "plan.c", "ops.c", "dtype.c", "test.c",
 };
 const HEADER: &str = include_str!("../../../abi/include/camelid_backend.h");
@@ -138,6 +140,7 @@ fn rust(name: &str, sdk: &Path) -> Vec<(String, String)> {
             ("\"example\"", format!("\"{name}\"")),
             ("Example", camel(name)),
             ("\"../../crates/sdk\"", path(sdk)),
+            ("\"../../conformance\"", path(&sdk.join("../../conformance"))),
             target(),
         ],
     )
@@ -185,7 +188,7 @@ mod tests {
                     let path = entry.unwrap().path();
                     let name = path.file_name().unwrap().to_string_lossy().into_owned();
                     match path.is_dir() {
-                        true if ["target", "build"].contains(&&*name) => {}
+                        true if ["target", "build", "conformance-report"].contains(&&*name) => {}
                         true => folders.push(path),
                         false if ["Cargo.lock"].contains(&&*name) => {}
                         false => found.push(path.strip_prefix(&root).unwrap().to_string_lossy().into_owned()),
