@@ -6,6 +6,7 @@
 pub mod model;
 pub mod module;
 pub mod op;
+pub mod real;
 
 use std::collections::HashSet;
 
@@ -20,6 +21,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     let mut cases = op::cases(suite)?;
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
+    cases.extend(real::cases(suite)?);
     cases.sort_by_key(|c| c.level);
     let mut seen = HashSet::new();
     if let Some(twice) = cases.iter().find(|c| !seen.insert(c.id.as_str())) {
