@@ -211,7 +211,11 @@ impl Execution<'_> {
         }
         let mut first: Vec<Vec<u8>> = Vec::new();
         let runs = if self.layout == Layout::Wide { 2 } else { 1 };
+        let states = if runs > 1 { held.read_states()? } else { Vec::new() };
         for run in 0..runs {
+            if run > 0 {
+                held.write_states(&states)?;
+            }
             held.poison_outputs(graph)?;
             held.device.run(plan, &symbols).map_err(at)?;
             let mut results = Vec::new();
@@ -362,6 +366,24 @@ impl Held<'_> {
     fn poison_outputs(&mut self, graph: &Graph) -> Result<(), Problem> {
         for value in self.values.iter().filter(|v| v.kind == ValueKind::Computed && graph.output_in(v.id).is_some()) {
             self.device.write(value.buffer, value.offset, &poison(value.dtype, value.size))?;
+        }
+        Ok(())
+    }
+
+    /// The contents of all states, in order.
+    fn read_states(&mut self) -> Result<Vec<Vec<u8>>, BackendError> {
+        let mut states = Vec::new();
+        for value in self.values.iter().filter(|v| v.kind == ValueKind::State) {
+            let mut bytes = vec![0; value.size];
+            self.device.read(value.buffer, value.offset, &mut bytes)?;
+            states.push(bytes);
+        }
+        Ok(states)
+    }
+
+    fn write_states(&mut self, states: &[Vec<u8>]) -> Result<(), BackendError> {
+        for (value, bytes) in self.values.iter().filter(|v| v.kind == ValueKind::State).zip(states) {
+            self.device.write(value.buffer, value.offset, bytes)?;
         }
         Ok(())
     }
