@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from graph_case import Case, hash_name, stored
+from graph_case import Case, hash_name
 
 GARBAGE = [-7, 1 << 30, -1, (1 << 31) - 1]
 
@@ -31,14 +31,10 @@ class Batch:
         """Tokens of the step, padding included."""
         return self.q_start[-1] + self.padding
 
-    def cache(self, id: str, columns: int, dtype: str, scale: float = 1.0) -> np.ndarray:
-        """Normals in the rows that sequences own, NaN everywhere else."""
-        generator = np.random.RandomState(hash_name(id))
-        values = np.full((self.rows, columns), np.nan)
-        for (_, length), owned in zip(self.sequences, self.owned, strict=True):
-            for j in range(length):
-                values[owned[j // self.block] * self.block + j % self.block] = generator.standard_normal(columns) * scale
-        return stored(values, dtype)
+    def cache(self, scale: float = 1.0) -> dict:
+        """Normals in the rows that sequences own, poison everywhere else."""
+        rows = {owned[j // self.block] * self.block + j % self.block for (_, length), owned in zip(self.sequences, self.owned, strict=True) for j in range(length)}
+        return {"gen": "normal", "scale": scale, "rows": sorted(int(row) for row in rows)}
 
 
 def attention() -> list[Case]:
@@ -50,8 +46,8 @@ def attention() -> list[Case]:
         batch = Batch(id, sequences, block, **layout)
         case = Case(id, about, "core" if types == "f32" else "half", "f32" if q == "f32" else q)
         case.value("q", "input", q, ["T", heads * width], gen="normal", scale=q_scale)
-        case.value("k", "state", kv, [batch.rows, groups * width], data=batch.cache(id + "k", groups * width, kv))
-        case.value("v", "state", kv, [batch.rows, groups * width], data=batch.cache(id + "v", groups * width, kv))
+        case.value("k", "state", kv, [batch.rows, groups * width], **batch.cache())
+        case.value("v", "state", kv, [batch.rows, groups * width], **batch.cache())
         case.value("q_start", "input", "i32", ["P"], ints=batch.q_start)
         case.value("seq_len", "input", "i32", ["S"], ints=[length for _, length in sequences])
         case.value("block_table", "input", "i32", ["S", batch.width], ints=batch.table)

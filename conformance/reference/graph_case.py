@@ -29,8 +29,8 @@ class SplitMix64:
     def __init__(self, seed: int) -> None:
         self.state = np.uint64(seed)
 
-    def uniform(self, count: int) -> np.ndarray:
-        """`count` numbers in 0..1, 53 bits each."""
+    def bits(self, count: int) -> np.ndarray:
+        """`count` times 64 bits."""
         with np.errstate(over="ignore"):
             steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
             z = self.state + steps
@@ -38,7 +38,11 @@ class SplitMix64:
             z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z ^= z >> np.uint64(31)
-        return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return z
+
+    def uniform(self, count: int) -> np.ndarray:
+        """`count` numbers in 0..1, 53 bits each."""
+        return (self.bits(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normal(self, count: int) -> np.ndarray:
         """The sum of twelve uniforms less six, added one after the other."""
@@ -70,22 +74,36 @@ def widened(array: np.ndarray, dtype: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def blocks(dtype: str, rows: int, columns: int, *names: object) -> np.ndarray:
-    """Random rows in a block format, `u8 [rows, bytes]`, whose values are about 1/sqrt(columns)."""
-    qtype = gguf.GGMLQuantizationType[BLOCKS[dtype]]
-    elems, size = gguf.GGML_QUANT_SIZES[qtype]
-    generator = random_state("blocks", dtype, *names)
-    if not dtype.endswith("_k"):
-        normals = generator.standard_normal((rows, columns)).astype(np.float32) / np.float32(np.sqrt(columns))
-        return gguf.quants.quantize(normals, qtype)
-    from quant import HALF_FIELDS
+# Of each block format the f16 fields, as (byte offset, factor), and what a code's standard deviation is about.
+FIELDS = {
+    "q4_0": ([(0, 1.0)], 4.6),
+    "q4_1": ([(0, 1.0), (2, -7.5)], 4.6),
+    "q5_0": ([(0, 1.0)], 9.2),
+    "q5_1": ([(0, 1.0), (2, -15.5)], 9.2),
+    "q8_0": ([(0, 1.0)], 74.0),
+    "q2_k": ([(80, 1.0), (82, 1.0)], 20.0),
+    "q3_k": ([(108, 1.0)], 60.0),
+    "q4_k": ([(0, 1.0), (2, 1.0)], 250.0),
+    "q5_k": ([(0, 1.0), (2, 1.0)], 500.0),
+    "q6_k": ([(208, 1.0)], 2000.0),
+}
 
-    count = rows * columns // elems
-    raw = generator.randint(0, 256, (count, size)).astype(np.uint8)
-    spread = {"q2_k": 20.0, "q3_k": 60.0, "q4_k": 250.0, "q5_k": 500.0, "q6_k": 2000.0}[dtype] * np.sqrt(columns)
-    for offset in HALF_FIELDS[BLOCKS[dtype]]:
-        scale = (generator.uniform(0.5, 1.5, count) / spread).astype("<f2")
-        raw[:, offset : offset + 2] = scale.view(np.uint8).reshape(count, 2)
+
+def blocks(dtype: str, rows: int, columns: int) -> dict:
+    """Contents for rows in a block format whose values are about 1/sqrt(columns)."""
+    return {"gen": "blocks", "scale": float(1 / (FIELDS[dtype][1] * np.sqrt(columns)))}
+
+
+def random_blocks(dtype: str, rows: int, columns: int, scale: float, seed: int) -> np.ndarray:
+    """`u8 [rows, bytes]`: of each block random bytes first, then a number for each f16 field: factor * scale * (1/2 + u)."""
+    elems, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[BLOCKS[dtype]]]
+    fields, count, words = FIELDS[dtype][0], rows * columns // elems, -(-size // 8)
+    draws = SplitMix64(seed).bits(count * (words + len(fields))).reshape(count, words + len(fields))
+    raw = np.ascontiguousarray(draws[:, :words].astype("<u8")).view(np.uint8)[:, :size].copy()
+    for i, (offset, factor) in enumerate(fields):
+        u = (draws[:, words + i] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        half = (factor * scale * (0.5 + u)).astype("<f4").astype("<f2")
+        raw[:, offset : offset + 2] = half.view(np.uint8).reshape(count, 2)
     return raw.reshape(rows, columns // elems * size)
 
 
@@ -117,7 +135,7 @@ class Case:
             tensor = f"{name}.{len(self.steps)}" if name in self.files else name
             self.files[tensor] = contents["data"]
             return {"file": tensor}
-        if contents.get("gen") in ("normal", "uniform") and "seed" not in contents:
+        if contents.get("gen") in ("normal", "uniform", "blocks") and "seed" not in contents:
             self.seed += 1
             contents = {"gen": contents["gen"], "scale": 1.0} | contents if contents["gen"] == "normal" else contents
             return contents | {"seed": self.seed + (hash_name(self.id) << 8)}
@@ -158,6 +176,15 @@ class Case:
             ints = np.array(contents["ints"], dtype="<i4").reshape(shape)
             return ints, ints.astype(np.int64)
         gen = contents["gen"]
+        if gen == "blocks":
+            raw = random_blocks(dtype, shape[0], shape[1], contents["scale"], contents["seed"])
+            return raw, dequantized(dtype, raw)
+        if "rows" in contents:
+            numbers = np.full(shape, np.nan)
+            drawn = SplitMix64(contents["seed"]).normal(len(contents["rows"]) * shape[1]) * contents["scale"]
+            numbers[contents["rows"]] = drawn.reshape(-1, shape[1])
+            raw = stored(numbers, dtype)
+            return raw, widened(raw, dtype)
         if gen == "normal":
             numbers = SplitMix64(contents["seed"]).normal(count) * contents["scale"]
             numbers = numbers + contents["mean"] if "mean" in contents else numbers

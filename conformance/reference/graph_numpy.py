@@ -147,6 +147,9 @@ def _activation(f, x, attrs, dtypes, symbols):
             return (v * k(0.5) * (k(1) + _erf(v / np.sqrt(k(2))).astype(k))).astype(k)
         case "gelu_pytorch_tanh":
             inner = np.sqrt(k(2 / math.pi)) * (v + k(0.044715) * v * v * v)
+            if k is np.float32:
+                # As it is written, which cancels where x is far below zero: honest programs do.
+                return v * k(0.5) * (k(1) + np.tanh(inner))
             # 1 + tanh(z) = 2 sigmoid(2z), which does not cancel.
             return v * _sigmoid(2 * inner)
         case "quick_gelu":

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws progress bars into the log
     # Imported after the arguments are read: torch takes seconds to load.
+    import graph_groups
     import quant
     import smollm2
     import tiny_cases
@@ -48,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     cases = {f"model/{case.name}": case for case in tiny_cases.CASES}
     quants = {f"quant/{name}": name for name in quant.NAMES}
-    known = [*quants, *cases, REAL]
+    groups = graph_groups.groups()
+    known = [*quants, *groups, *cases, REAL]
     if options.list:
         print("\n".join(known))
         return 0
@@ -66,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         if name in quants:
             (out / "quant").mkdir(parents=True, exist_ok=True)
             quant.make(quants[name], out / "quant")
+            return out / f"{name}.safetensors"
+        if name in groups:
+            graph_groups.make(name, groups[name], out)
             return out / f"{name}.safetensors"
         if name in cases:
             tiny_models.make(cases[name], out / name)
@@ -95,9 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _strays(suite: Path, known: list[str]) -> list[Path]:
-    """Entries of suite/quant, suite/model and suite/real that no fixture accounts for."""
-    found = [path for part in ("quant", "model") for path in sorted((suite / part).glob("*"))]
-    return [path for path in found if f"{path.parent.name}/{path.name.removesuffix('.safetensors')}" not in known]
+    """Entries of the suite's folders that no fixture accounts for."""
+    found = [path for part in ("quant", "op", "module", "model") for path in sorted((suite / part).glob("*"))]
+    stem = lambda path: path.name.removesuffix(".safetensors").removesuffix(".toml")
+    return [path for path in found if f"{path.parent.name}/{stem(path)}" not in known]
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def linear() -> list[Case]:
         case = cased(id, about, profile, klass)
         case.value("x", "input", x, [*(lead or []), "T" if isinstance(t, int) else t[0], k], **contents)
         if w in BLOCKS:
-            case.value("w", kind, w, [n, k], data=blocks(w, n, k, id))
+            case.value("w", kind, w, [n, k], **blocks(w, n, k))
         else:
             case.value("w", kind, w, [n, k], gen="normal", scale=1 / np.sqrt(k))
         if bias:
@@ -364,7 +364,7 @@ def gather_rows() -> list[Case]:
     def one(name: str, n: int, d: int, shape: list, ints: object, about: str, table: str = "f32", kind: str = "weight", **symbols: int) -> Case:
         profile = "core" if table == "f32" else "half" if table in HALVES else "quant"
         case = cased(f"gather_rows/{table}/{name}", about, profile, "exact")
-        contents = {"data": blocks(table, n, d, name)} if table in BLOCKS else {}
+        contents = blocks(table, n, d) if table in BLOCKS else {}
         case.value("table", kind, table, [n, d], **contents).value("index", "input", "i32", shape, ints=ints)
         cases.append(case.node("gather_rows", "table index", "y").step("y", **symbols))
         return case
@@ -488,7 +488,7 @@ def moves() -> list[Case]:
         cases.append(cased(f"cast/{a}_f32/sweep", "a sweep over all exponents", "half", "exact").value("x", "input", a, [len(data)], data=data).node("cast", "x", "y", to="f32").step("y"))
     for a in BLOCKS:
         width = 256 if a.endswith("_k") else 32
-        cases.append(cased(f"cast/{a}_f32/rows", "what the blocks mean", "quant", "exact").value("x", "weight", a, [5, 2 * width], data=blocks(a, 5, 2 * width, "cast")).node("cast", "x", "y", to="f32").step("y"))
+        cases.append(cased(f"cast/{a}_f32/rows", "what the blocks mean", "quant", "exact").value("x", "weight", a, [5, 2 * width], **blocks(a, 5, 2 * width)).node("cast", "x", "y", to="f32").step("y"))
     for op in ("copy", "reshape"):
         for a in ("f32", *HALVES, "i32"):
             for name, shape, new, symbols in (
@@ -547,7 +547,7 @@ def fused() -> list[Case]:
         types = "f32" if profile == "core" else f"{x}_" + (w[0] if len(set(w)) == 1 else "mixed")
         case = cased(f"qkv_linear/{types}/{name}", about, profile, "f32" if x == "f32" else x).value("x", "input", x, ["T", k])
         for part, n, kind in zip("qkv", sizes, w, strict=True):
-            contents = {"data": blocks(kind, n, k, name, part)} if kind in BLOCKS else {"gen": "normal", "scale": 1 / np.sqrt(k)}
+            contents = blocks(kind, n, k) if kind in BLOCKS else {"gen": "normal", "scale": 1 / np.sqrt(k)}
             case.value(f"w{part}", "weight", kind, [n, k], **contents)
         names = "x wq wk wv"
         if bias:

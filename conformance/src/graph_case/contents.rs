@@ -36,11 +36,18 @@ impl SplitMix64 {
 }
 
 impl Contents {
-    /// The bytes of `elements` elements of type `dtype`; `case` is where stored ones are looked up in `fixture`.
+    /// The bytes of `elements` elements of type `dtype` in rows of `columns`; `case` is where stored ones are looked up in `fixture`.
     ///
     /// # Errors
     /// What is wrong with the case.
-    pub fn bytes(&self, case: &str, fixture: &Fixture, dtype: DType, elements: usize) -> Result<Vec<u8>, String> {
+    pub fn bytes(
+        &self,
+        case: &str,
+        fixture: &Fixture,
+        dtype: DType,
+        elements: usize,
+        columns: usize,
+    ) -> Result<Vec<u8>, String> {
         if let Some(ints) = &self.ints {
             if dtype != DType::I32 || ints.len() != elements {
                 return Err(format!("{} ints for {elements} elements of {dtype}", ints.len()));
@@ -61,6 +68,24 @@ impl Contents {
         }
         let missing = |field: &str| format!("gen = \"{generator}\" needs {field}");
         let mut random = SplitMix64(self.seed.unwrap_or_default());
+        if generator == "blocks" {
+            let scale = self.scale.ok_or_else(|| missing("scale"))?;
+            return blocks(&mut random, dtype, elements / dtype.block_elems(), scale);
+        }
+        if let Some(rows) = &self.rows {
+            let scale = self.scale.ok_or_else(|| missing("scale"))?;
+            let mut bytes = poison(dtype, elements * dtype.block_bytes());
+            let len = columns * dtype.block_bytes();
+            for row in rows {
+                let mut drawn = Vec::with_capacity(len);
+                for _ in 0..columns {
+                    push(&mut drawn, (random.normal() * scale) as f32, dtype)?;
+                }
+                let place = bytes.get_mut(row * len..(row + 1) * len);
+                place.ok_or_else(|| format!("there is no row {row}"))?.copy_from_slice(&drawn);
+            }
+            return Ok(bytes);
+        }
         let mut draw: Box<dyn FnMut() -> f64> = match generator {
             "normal" => {
                 let scale = self.scale.ok_or_else(|| missing("scale"))?;
@@ -86,6 +111,37 @@ impl Contents {
         }
         Ok(bytes)
     }
+}
+
+/// The f16 fields of a block format as (byte offset, factor).
+fn fields(dtype: DType) -> Option<&'static [(usize, f64)]> {
+    Some(match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[(0, 1.0)],
+        DType::Q4_1 => &[(0, 1.0), (2, -7.5)],
+        DType::Q5_1 => &[(0, 1.0), (2, -15.5)],
+        DType::Q2_K => &[(80, 1.0), (82, 1.0)],
+        DType::Q3_K => &[(108, 1.0)],
+        DType::Q4_K | DType::Q5_K => &[(0, 1.0), (2, 1.0)],
+        DType::Q6_K => &[(208, 1.0)],
+        _ => return None,
+    })
+}
+
+/// Of each block random bytes first, then a number for each f16 field: factor * scale * (1/2 + u).
+fn blocks(random: &mut SplitMix64, dtype: DType, count: usize, scale: f64) -> Result<Vec<u8>, String> {
+    let fields = fields(dtype).ok_or_else(|| format!("gen = \"blocks\": {dtype} is no block format"))?;
+    let size = dtype.block_bytes();
+    let mut bytes = Vec::with_capacity(count * size);
+    for _ in 0..count {
+        let words = (0..size.div_ceil(8)).flat_map(|_| random.next_u64().to_le_bytes());
+        let mut block: Vec<u8> = words.collect();
+        for (offset, factor) in fields {
+            let half = f16::from_f32((factor * scale * (0.5 + random.uniform())) as f32);
+            block[*offset..offset + 2].copy_from_slice(&half.to_le_bytes());
+        }
+        bytes.extend_from_slice(&block[..size]);
+    }
+    Ok(bytes)
 }
 
 fn push(bytes: &mut Vec<u8>, x: f32, dtype: DType) -> Result<(), String> {

@@ -143,7 +143,8 @@ impl Execution<'_> {
             };
             if let Some(spec) = spec.filter(|spec| spec.kind == Kind::Weight) {
                 let elements = ty.elements(max).ok_or_else(too_large)?;
-                let data = spec.contents.bytes(&self.case.id, self.fixture, ty.dtype, elements);
+                let columns = ty.shape.last_fixed().unwrap_or(1);
+                let data = spec.contents.bytes(&self.case.id, self.fixture, ty.dtype, elements, columns);
                 let data = Bytes::from(data.map_err(|e| damaged(self.case, format!("`{name}`: {e}")))?);
                 let may_repack = self.layout == Layout::Exact;
                 let loaded = held.device.load_weight(Weight { name, ty, data, may_repack })?;
@@ -182,7 +183,8 @@ impl Execution<'_> {
         let spec = self.case.values.iter().find(|v| v.name == name).ok_or_else(|| wrong("is no value".into()))?;
         let ty = super::build::ty(spec).map_err(wrong)?;
         let elements = ty.elements(&step.symbols.values()).ok_or_else(|| wrong("is too large".into()))?;
-        let bytes = contents.bytes(&self.case.id, self.fixture, ty.dtype, elements).map_err(wrong)?;
+        let columns = ty.shape.last_fixed().unwrap_or(1);
+        let bytes = contents.bytes(&self.case.id, self.fixture, ty.dtype, elements, columns).map_err(wrong)?;
         let value = held.values.iter().find(|v| v.name == name).expect("every value of the case is bound");
         held.device.write(value.buffer, value.offset, &bytes)?;
         if kind == Kind::Input {

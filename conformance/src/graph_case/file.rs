@@ -77,12 +77,14 @@ pub enum Kind {
 /// What is in a value: exactly one of `gen`, `file` and `ints`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Contents {
-    /// `normal`, `uniform`, `const` or `poison`.
+    /// `normal`, `uniform`, `const`, `blocks` or `poison`.
     #[serde(rename = "gen")]
     pub generator: Option<String>,
     /// Of the generator.
     pub seed: Option<u64>,
-    /// Standard deviation of `normal`.
+    /// Of a matrix of `normal`: the rows that are drawn, in this order; the others are poisoned.
+    pub rows: Option<Vec<usize>>,
+    /// Standard deviation of `normal`, size of the scales of `blocks`.
     pub scale: Option<f64>,
     /// Added to every `normal`.
     pub mean: Option<f64>,
