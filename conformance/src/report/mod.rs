@@ -1,11 +1,18 @@
 //! [`Report`]: what a run found, as data; the forms in which people and machines read it are one file each.
 
+mod check;
+mod formats;
+mod html;
 mod judge;
+pub mod matrix;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use check::{Diff, diff, verify};
+pub use formats::{ReportError, Score};
 
 use crate::case::{Level, Measure, Profile};
 use crate::compare::Worst;

@@ -2,7 +2,7 @@
 //!
 //! One file a subcommand; [`target`] turns flags into what is tested. The suite itself is `camelid-conformance`.
 
-//mod diff;
+mod diff;
 mod explain;
 mod list;
 mod new_case;
@@ -10,7 +10,7 @@ mod progress;
 mod replay;
 mod run;
 mod target;
-//mod verify;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,10 +49,10 @@ enum Command {
     Replay(replay::Replay),
     /// Say what a case asks and compares
     Explain(explain::Explain),
-    //    /// Compare two reports
-    //    Diff(diff::Diff),
-    //    /// Check that a report can be believed
-    //    Verify(verify::Verify),
+    /// Compare two reports
+    Diff(diff::Diff),
+    /// Check that a report can be believed
+    Verify(verify::Verify),
     /// Write the beginning of a new case
     NewCase(new_case::NewCase),
     /// Answer cases for a run, as its worker process
@@ -68,8 +68,8 @@ impl Conformance {
             Command::Plan(c) => c.run(),
             Command::Replay(c) => c.run(),
             Command::Explain(c) => c.run(),
-            //            Command::Diff(c) => c.run(),
-            //            Command::Verify(c) => c.run(),
+            Command::Diff(c) => c.run(),
+            Command::Verify(c) => c.run(),
             Command::NewCase(c) => c.run(),
             Command::Worker(c) => c.run(),
         };

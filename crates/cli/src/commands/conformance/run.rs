@@ -107,8 +107,7 @@ impl Run {
 }
 
 fn write(report: &Report, folder: &Path) -> Result<(), Failed> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report).map_err(Failed::usage)?)?;
+    report.write_all(folder).map_err(Failed::usage)?;
     Ok(())
 }
 

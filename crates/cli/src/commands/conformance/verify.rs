@@ -31,7 +31,13 @@ impl Verify {
         }
         if problems.is_empty() {
             let (subject, plan) = (&report.subject, &report.plan);
-            outln!("{} {} passes suite {}: a full run of {} cases", subject.backend, subject.version, plan.suite, plan.planned);
+            outln!(
+                "{} {} passes suite {}: a full run of {} cases",
+                subject.backend,
+                subject.version,
+                plan.suite,
+                plan.planned
+            );
         }
         Ok(ExitCode::from(u8::from(!problems.is_empty())))
     }
