@@ -5,6 +5,7 @@ from pathlib import Path
 import attention_cases
 import module_cases
 import op_cases
+import row_cases
 import torch
 from graph_case import Case, write_group
 
@@ -16,9 +17,9 @@ OPS = [
     op_cases.activation,
     op_cases.softmax,
     op_cases.bmm,
-    op_cases.gather_rows,
-    op_cases.scatter,
-    op_cases.moves,
+    row_cases.gather_rows,
+    row_cases.scatter,
+    row_cases.moves,
     op_cases.fused,
     attention_cases.attention,
 ]

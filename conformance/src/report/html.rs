@@ -52,7 +52,7 @@ pub fn page(report: &Report) -> String {
     margins(&mut page, report);
     table(&mut page, report);
     let _ =
-        write!(page, "<footer>suite digest {}</footer></main><script>{SCRIPT}</script></html>\n", escape(&plan.digest));
+        write!(page, "<footer>suite digest {}</footer></main><script>{SCRIPT}</script></html>", escape(&plan.digest));
     page
 }
 

@@ -76,8 +76,9 @@ impl Matrix {
             "f16" => 1,
             "bf16" => 2,
             "i32" => 3,
-            t if t.contains("q") => 5,
-            _ => 4,
+            t if is_block(t) => 4,
+            t if !t.contains("_q") => 5,
+            _ => 6,
         };
         types.sort_by_key(|t| (rank(t), *t));
         types.dedup();

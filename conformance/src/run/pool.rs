@@ -263,19 +263,19 @@ impl Worker {
     }
 
     fn ask(&mut self, case: &Case, timeout: Duration) -> Result<CaseResult, Silence> {
-        let sent = self.stdin.as_mut().is_some_and(|stdin| writeln!(stdin, "{}", case.id).is_ok());
+        if self.stdin.as_mut().is_none_or(|stdin| writeln!(stdin, "{}", case.id).is_err()) {
+            return Err(Silence::Ended(self.obituary()));
+        }
         let deadline = Instant::now() + timeout;
-        while sent {
-            match self.next(deadline.saturating_duration_since(Instant::now()))? {
-                Message::Done { result, fired } if result.id == case.id => {
-                    self.answered += 1;
-                    self.fired += fired;
-                    return Ok(*result);
-                }
-                _ => {}
+        loop {
+            if let Message::Done { result, fired } = self.next(deadline.saturating_duration_since(Instant::now()))?
+                && result.id == case.id
+            {
+                self.answered += 1;
+                self.fired += fired;
+                return Ok(*result);
             }
         }
-        Err(Silence::Ended(self.obituary()))
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Message, Silence> {
