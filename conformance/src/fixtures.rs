@@ -1,4 +1,4 @@
-//! The committed suite as tests read it: where it lies, its safetensors files, and the digests in its TOML files.
+//! The committed suite as tests read it: where it lies, and its safetensors files.
 
 use std::borrow::Cow;
 use std::fs;
@@ -10,7 +10,6 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use thiserror::Error;
 
 pub use crate::compare::{CompareError, max_over_rms, nmse};
-use camelid_fetch::sha256;
 
 /// Shape and values of a tensor, row-major.
 pub type Values<T> = (Vec<usize>, Vec<T>);
@@ -64,27 +63,6 @@ pub enum FixtureError {
         found: Dtype,
         /// What was asked for.
         wanted: &'static str,
-    },
-    /// A case's TOML file is wrong.
-    #[error("{}: {problem}; conformance/reference/make.py writes this file", path.display())]
-    Case {
-        /// The TOML file.
-        path: PathBuf,
-        /// What is wrong, and where in it.
-        problem: String,
-    },
-    /// A file of a case is not the one that the case was made with.
-    #[error(
-        "{}: SHA-256 is {found}, its case says {expected}; restore the file from git, or make the case again with \
-         conformance/reference/make.py", path.display()
-    )]
-    Digest {
-        /// The changed file.
-        path: PathBuf,
-        /// Digest in the TOML file.
-        expected: String,
-        /// Digest of the file.
-        found: String,
     },
 }
 
@@ -207,27 +185,6 @@ impl Fixture {
     }
 }
 
-/// Checks every file in the `[sha256]` table of a case against its digest there; the number of files.
-///
-/// # Errors
-/// [`FixtureError::Case`] if there is no such table or it is empty, [`FixtureError::Digest`] for a changed file.
-pub fn check_digests(case: &Path) -> Result<usize, FixtureError> {
-    let problem = |problem: String| FixtureError::Case { path: case.to_path_buf(), problem };
-    let text = fs::read_to_string(case).map_err(|source| FixtureError::Read { path: case.to_path_buf(), source })?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| problem(error.to_string()))?;
-    let digests = table.get("sha256").and_then(toml::Value::as_table);
-    let digests = digests.filter(|table| !table.is_empty()).ok_or_else(|| problem("has no [sha256] table".into()))?;
-    for (name, expected) in digests {
-        let expected = expected.as_str().ok_or_else(|| problem(format!("sha256.\"{name}\" is not a string")))?;
-        let path = case.with_file_name(name);
-        let found = sha256::of_file(&path).map_err(|source| FixtureError::Read { path: path.clone(), source })?;
-        if found != expected {
-            return Err(FixtureError::Digest { path, expected: expected.into(), found });
-        }
-    }
-    Ok(digests.len())
-}
-
 #[cfg(test)]
 mod tests {
     use safetensors::tensor::TensorView;
@@ -315,40 +272,5 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let said = Fixture::open(&path).unwrap_err().to_string();
         assert!(said.contains("case.safetensors: cannot be read"), "{said}");
-    }
-
-    #[test]
-    fn a_flipped_bit_in_a_case_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let (case, data) = (folder.path().join("case.toml"), folder.path().join("data"));
-        fs::write(&data, b"abc").unwrap();
-        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        fs::write(&case, format!("[sha256]\n\"data\" = \"{digest}\"\n")).unwrap();
-        assert_eq!(check_digests(&case).unwrap(), 1);
-        fs::write(&data, b"abb").unwrap();
-        let error = check_digests(&case).unwrap_err();
-        assert!(matches!(&error, FixtureError::Digest { path, .. } if *path == data), "{error}");
-        for text in ["", "[sha256]\n", "sha256 = 3\n", "[sha256]\n\"data\" = 3\n", "not toml"] {
-            fs::write(&case, text).unwrap();
-            let error = check_digests(&case).unwrap_err();
-            assert!(matches!(error, FixtureError::Case { .. }), "{text:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn every_committed_case_is_the_one_that_was_made() {
-        let (mut folders, mut cases, mut files) = (vec![suite_dir()], 0, 0);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "toml") {
-                    files += check_digests(&path).unwrap_or_else(|error| panic!("{error}"));
-                    cases += 1;
-                }
-            }
-        }
-        assert!(cases > 0 && files >= cases, "{cases} cases with {files} files under {}", suite_dir().display());
     }
 }

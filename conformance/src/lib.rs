@@ -14,6 +14,7 @@ pub mod harness;
 pub mod levels;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod subject;
 pub mod suite;
 pub mod tolerance;

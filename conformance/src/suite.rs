@@ -301,3 +301,68 @@ pub fn bless(folder: &Path, version: &str) -> Result<usize, SuiteError> {
     write(folder.join(INDEX), format!("# Written by `cargo run -p camelid-conformance --example bless`.\n{text}"))?;
     Ok(cases.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::suite_dir;
+
+    /// A copy of the committed suite, to be damaged.
+    fn copy() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in walk(&suite_dir()).unwrap() {
+            let to = folder.path().join(&name);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(suite_dir().join(&name), to).unwrap();
+        }
+        folder
+    }
+
+    fn complaint(folder: &TempDir) -> String {
+        Suite::open(folder.path()).and_then(|suite| suite.cases().map(drop)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_committed_suite_is_whole_and_is_the_programs_own() {
+        let (committed, own) = (Suite::open(&suite_dir()).unwrap(), Suite::embedded().unwrap());
+        assert_eq!(committed.digest(), own.digest());
+        let count = |suite: &Suite| suite.cases().unwrap().len();
+        assert!(count(&committed) == count(&own) && count(&own) > 1400, "{}", count(&own));
+        assert_eq!(own.version(), VERSION, "run `cargo run -p camelid-conformance --example bless`");
+    }
+
+    #[test]
+    fn a_changed_a_missing_and_a_strange_file_are_found() {
+        let folder = copy();
+        let path = folder.path().join("op/rope.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(complaint(&folder).contains("op/rope.safetensors: SHA-256 is"), "{}", complaint(&folder));
+        fs::remove_file(&path).unwrap();
+        assert!(complaint(&folder).contains("is named in SUITE.toml and missing"), "{}", complaint(&folder));
+        let folder = copy();
+        fs::write(folder.path().join("op/more.toml"), "").unwrap();
+        assert!(complaint(&folder).contains("op/more.toml: is not named in SUITE.toml"), "{}", complaint(&folder));
+    }
+
+    #[test]
+    fn a_case_that_is_listed_and_not_there_or_there_and_not_listed_is_found() {
+        for (edit, said) in [
+            ("op/rope/f32/t7", "case `op/rope/f32/t7` is not listed"),
+            ("", "case `op/rope/f32/gone` is listed and does not exist"),
+        ] {
+            let folder = copy();
+            let list = folder.path().join("mustpass/core.txt");
+            let text = fs::read_to_string(&list).unwrap();
+            let kept: String = text.lines().filter(|id| *id != edit).map(|id| format!("{id}\n")).collect();
+            let text = if edit.is_empty() { kept + "op/rope/f32/gone\n" } else { kept };
+            fs::write(&list, text).unwrap();
+            let index = folder.path().join(INDEX);
+            let old = sha256::of_file(&suite_dir().join("mustpass/core.txt")).unwrap();
+            let new = sha256::of_file(&list).unwrap();
+            fs::write(&index, fs::read_to_string(&index).unwrap().replace(&old, &new)).unwrap();
+            assert!(complaint(&folder).contains(said), "{}", complaint(&folder));
+        }
+    }
+}

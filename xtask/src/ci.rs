@@ -17,6 +17,7 @@ pub fn all() -> Vec<Step> {
     ];
     steps.extend(tests(&[]));
     steps.extend(examples());
+    steps.push(Step::own("conformance", conformance));
     steps
 }
 
@@ -31,6 +32,40 @@ fn examples() -> Vec<Step> {
         Step::cargo("example in Rust: tests", &["test", "--manifest-path", RUST, target[0], target[1]]),
         Step::own("example-c", example_c),
     ]
+}
+
+/// The suite on every backend of this repository, in every way it is reached, and the suite's own test. The reports
+/// are left in `target/conformance`.
+fn conformance(root: &Path) -> Result<(), String> {
+    let camelid = |arguments: &[&str]| {
+        let program = root.join("target/debug/camelid");
+        let status = Command::new(&program).arg("conformance").args(arguments).current_dir(root).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("camelid conformance {}: {status}", arguments.join(" "))),
+            Err(error) => Err(format!("{} cannot be run ({error})", program.display())),
+        }
+    };
+    let build = Command::new("cargo").args(["build", "--quiet", "-p", "camelid"]).current_dir(root).status();
+    if !build.is_ok_and(|status| status.success()) {
+        return Err("cargo build -p camelid failed".into());
+    }
+    // The tests have built the plugins.
+    let plugin = |name: &str, library: &str| format!("target/plugins/{name}/lib{library}.so");
+    let reference = plugin("camelid-reference-plugin", "camelid_reference_plugin");
+    let (rust, c) = (plugin("example-rust", "camelid_example"), plugin("example-c", "camelid_example_c"));
+    let everything = "core,half,quant,extra,real";
+    for (out, arguments) in [
+        ("reference", &["--backend", "reference", "--profile", everything][..]),
+        ("reference-loopback", &["--backend", "reference", "--loopback"]),
+        ("reference-plugin", &["--plugin", &reference]),
+        ("example-rust", &["--plugin", &rust, "--claims", "plugins/example-rust/conformance.toml"]),
+        ("example-c", &["--plugin", &c, "--claims", "plugins/example-c/conformance.toml"]),
+    ] {
+        let folder = format!("target/conformance/{out}");
+        camelid(&[&["run", "--out", &folder], arguments].concat())?;
+    }
+    camelid(&["selftest", "--jobs", "2"])
 }
 
 /// The C example's own test, plain and under the sanitizers.

@@ -9,6 +9,7 @@ mod new_case;
 mod progress;
 mod replay;
 mod run;
+mod selftest;
 mod target;
 mod verify;
 
@@ -49,6 +50,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say what a case asks and compares
     Explain(explain::Explain),
+    /// Test the suite itself
+    Selftest(selftest::Selftest),
     /// Compare two reports
     Diff(diff::Diff),
     /// Check that a report can be believed
@@ -58,6 +61,9 @@ enum Command {
     /// Answer cases for a run, as its worker process
     #[command(hide = true)]
     Worker(run::Worker),
+    /// The same for a backend that is wrong on purpose
+    #[command(hide = true)]
+    Mutant(run::Mutant),
 }
 
 impl Conformance {
@@ -68,10 +74,12 @@ impl Conformance {
             Command::Plan(c) => c.run(),
             Command::Replay(c) => c.run(),
             Command::Explain(c) => c.run(),
+            Command::Selftest(c) => c.run(),
             Command::Diff(c) => c.run(),
             Command::Verify(c) => c.run(),
             Command::NewCase(c) => c.run(),
             Command::Worker(c) => c.run(),
+            Command::Mutant(c) => c.run(),
         };
         // The exit code says more than that something failed; the message is printed as for all commands.
         outcome.or_else(|Failed { code, error }| {

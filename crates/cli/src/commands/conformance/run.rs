@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camelid_conformance::run::pool::{PoolOptions, StartError, WorkerCommand};
 use camelid_conformance::run::worker;
-use camelid_conformance::{Report, State, Suite, Verdict, run};
+use camelid_conformance::{Report, State, Subject, Suite, Verdict, run, selftest};
 use clap::Args;
 
 use super::progress::Progress;
@@ -50,16 +50,36 @@ pub struct Worker {
     suite: SuiteFlags,
 }
 
+/// Answer cases as a backend that is wrong on purpose
+#[derive(Args, Debug)]
+pub struct Mutant {
+    /// A mutant or variant of the suite's own test
+    id: String,
+    #[command(flatten)]
+    suite: SuiteFlags,
+}
+
 impl Worker {
     pub fn run(self) -> Result<ExitCode, Failed> {
-        let suite = match &self.suite.suite {
-            Some(folder) => Suite::open_unchecked(folder)?,
-            None => Suite::embedded()?,
-        };
-        let cases = camelid_conformance::levels::all(&suite)?;
-        worker::serve(&self.target.subject()?, &suite, &cases)?;
-        Ok(ExitCode::SUCCESS)
+        serve(&self.target.subject()?, &self.suite)
     }
+}
+
+impl Mutant {
+    pub fn run(self) -> Result<ExitCode, Failed> {
+        serve(&selftest::subject(&self.id).map_err(Failed::usage)?, &self.suite)
+    }
+}
+
+fn serve(subject: &Subject, suite: &SuiteFlags) -> Result<ExitCode, Failed> {
+    // The parent has checked the files.
+    let suite = match &suite.suite {
+        Some(folder) => Suite::open_unchecked(folder)?,
+        None => Suite::embedded()?,
+    };
+    let cases = camelid_conformance::levels::all(&suite)?;
+    worker::serve(subject, &suite, &cases)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How a run starts its workers: this program again.
