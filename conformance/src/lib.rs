@@ -1,6 +1,6 @@
 //! The conformance suite: the verdict on a backend, and what it is made of.
 //!
-//! [`case`] says what a case is, [`levels`] has them all, [`suite`](mod@suite) the files they compare with; [`run`] runs a plan of
+//! [`case`](mod@case) says what a case is, [`levels`] has them all, [`suite`](mod@suite) the files they compare with; [`run`](mod@run) runs a plan of
 //! them in processes of their own, and [`report`] tells what was found. Expected values come from `reference/`, never
 //! from a backend of Camelid's: nothing here computes what an operation means. Start at `specs/conformance.md`.
 #![deny(missing_docs)]

@@ -1,6 +1,6 @@
 //! Backends that are wrong on purpose, honest ones that compute in other ways, and trivial ones that do not compute.
 //!
-//! All of them wrap the reference backend: [`kernels`] puts a fault into one operation, [`device`] into what lies around
+//! All of them wrap the reference backend: `kernels` puts a fault into one operation, `device` into what lies around
 //! the operations. The conformance suite must kill every mutant, pass every honest variant and fail every trivial backend;
 //! `camelid conformance selftest` asks it to. Start at [`mutants`].
 #![deny(missing_docs)]
