@@ -177,6 +177,14 @@ impl Subject {
         Session::with_cache(model, options, wrap(cache))
     }
 
+    /// The cache, or the one under test over it.
+    pub fn cache(&self, cache: Box<dyn Cache>) -> Box<dyn Cache> {
+        match &self.parts.cache {
+            Some(wrap) => wrap(cache),
+            None => cache,
+        }
+    }
+
     /// The tokenizer, or the one under test over it.
     pub fn tokenizer(&self, tokenizer: Box<dyn Tokenizer>) -> Box<dyn Tokenizer> {
         match &self.parts.tokenizer {

@@ -3,6 +3,7 @@
 //! A level is a function from the suite's files to cases. Ids are stable and unique; what a case compares with comes
 //! from the suite's files or is told by the case itself (a copy must equal its source), never from a backend.
 
+pub mod cache;
 pub mod model;
 pub mod module;
 pub mod op;
@@ -21,6 +22,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     let mut cases = op::cases(suite)?;
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
+    cases.extend(cache::cases(suite)?);
     cases.extend(real::cases(suite)?);
     cases.sort_by_key(|c| c.level);
     let mut seen = HashSet::new();

@@ -48,8 +48,10 @@ pub struct TinyModel {
 }
 
 /// A model on a device, with what it must give.
-struct Loaded {
-    model: Arc<Model>,
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Arc<Model>,
     expect: Arc<Fixture>,
     limits: Limits,
     class: MathClass,
@@ -62,11 +64,7 @@ struct Loaded {
 pub fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     let mut cases = Vec::new();
     for name in suite.files("model")?.iter().filter_map(|f| f.strip_prefix("model/")?.strip_suffix("/case.toml")) {
-        let text = suite.text(&format!("model/{name}/case.toml"))?;
-        let damaged =
-            |e: toml::de::Error| SuiteError::Damaged { path: format!("model/{name}").into(), problem: e.to_string() };
-        let file: CaseFile = toml::from_str(&text).map_err(damaged)?;
-        let model = TinyModel { name: name.to_owned(), max_over_rms: file.tolerances.max_over_rms };
+        let (model, description) = TinyModel::find(suite, name)?;
         let config = suite.text(&format!("model/{name}/config.json"))?;
         let silu = Config::parse(&config).is_none_or(|c| c.hidden_act.is_none_or(|act| act == "silu"));
         for (kind, profile, run) in KINDS {
@@ -74,7 +72,7 @@ pub fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
             let profile = if silu { *profile } else { Profile::Extra };
             let model = model.clone();
             let id = format!("model/{name}/{kind}");
-            let about = file.description.clone();
+            let about = description.clone();
             let own = id.clone();
             cases.push(Case::new(id, profile, about, move |cx: &Context<'_>| run(&model, &own, cx)));
         }
@@ -108,7 +106,23 @@ const KINDS: &[(&str, Profile, Run)] = &[
 ];
 
 impl TinyModel {
-    fn load(&self, id: &str, cx: &Context<'_>, natural: MathClass) -> Result<Loaded, Problem> {
+    /// The model called `name`, and what it is for.
+    ///
+    /// # Errors
+    /// If it is not there or its file cannot be read.
+    pub fn find(suite: &Suite, name: &str) -> Result<(TinyModel, String), SuiteError> {
+        let text = suite.text(&format!("model/{name}/case.toml"))?;
+        let damaged =
+            |e: toml::de::Error| SuiteError::Damaged { path: format!("model/{name}").into(), problem: e.to_string() };
+        let file: CaseFile = toml::from_str(&text).map_err(damaged)?;
+        Ok((TinyModel { name: name.to_owned(), max_over_rms: file.tolerances.max_over_rms }, file.description))
+    }
+
+    /// Loads it for case `id`, whose values an f32 backend computes in the class `natural`.
+    ///
+    /// # Errors
+    /// What the engine says, and fixtures that are not there.
+    pub fn load(&self, id: &str, cx: &Context<'_>, natural: MathClass) -> Result<Loaded, Problem> {
         let class = cx.subject.claims.class(id, natural);
         let mut limits = class.model_limits();
         if class == MathClass::F32 {
@@ -218,7 +232,11 @@ impl TinyModel {
 }
 
 impl Loaded {
-    fn ids(&self, name: &str) -> Result<Vec<Vec<u32>>, Problem> {
+    /// Token ids of the expectations, a row for each sequence.
+    ///
+    /// # Errors
+    /// If there are none of this name.
+    pub fn ids(&self, name: &str) -> Result<Vec<Vec<u32>>, Problem> {
         let (shape, values) = self.expect.i64s(name)?;
         let ids = values.iter().map(|v| u32::try_from(*v)).collect::<Result<Vec<u32>, _>>();
         let ids = ids.map_err(|_| Problem::Blocked(format!("`{name}` holds a negative token id")))?;
@@ -240,16 +258,38 @@ impl Loaded {
         self.compare(&format!("p{p}.logits"), &actual)
     }
 
-    /// Logits against the stored ones: element by element, on the whole, and as distributions.
+    /// The stored logits called `name`, with their shape.
+    ///
+    /// # Errors
+    /// If there are none of this name.
+    pub fn expected(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>), Problem> {
+        Ok(self.expect.f64s(name)?)
+    }
+
+    /// Logits against the stored ones.
     fn compare(&self, name: &str, actual: &[f32]) -> Result<Evidence, Problem> {
-        let (shape, expected) = self.expect.f64s(name)?;
+        let (shape, expected) = self.expected(name)?;
+        self.compare_with(name, &shape, actual, &expected)
+    }
+
+    /// Rows of logits against what they must be: element by element, on the whole, and as distributions.
+    ///
+    /// # Errors
+    /// A failure with the elements that are farthest off.
+    pub fn compare_with(
+        &self,
+        name: &str,
+        shape: &[usize],
+        actual: &[f32],
+        expected: &[f64],
+    ) -> Result<Evidence, Problem> {
         let failed = |message: String, measures| {
-            let worst = worst(name, &shape, actual, &expected, WORST);
+            let worst = worst(name, shape, actual, expected, WORST);
             Problem::Fail(Box::new(Failure { message, measures, worst }))
         };
         let columns = shape.last().copied().unwrap_or(1);
-        let metrics = nmse(actual, &expected)
-            .and_then(|n| Ok((n, max_over_rms(actual, &expected)?, kl(actual, &expected, columns)?)));
+        let metrics = nmse(actual, expected)
+            .and_then(|n| Ok((n, max_over_rms(actual, expected)?, kl(actual, expected, columns)?)));
         let (nmse, max, kl) = metrics.map_err(|e| failed(format!("{name}: {e}"), Vec::new()))?;
         let mean = kl.iter().sum::<f64>() / kl.len() as f64;
         let measure = |metric: &str, value, limit| Measure { metric: metric.into(), what: name.into(), value, limit };
