@@ -3,11 +3,13 @@
 //! A level is a function from the suite's files to cases. Ids are stable and unique; what a case compares with comes
 //! from the suite's files or is told by the case itself (a copy must equal its source), never from a backend.
 
+pub mod abi;
 pub mod cache;
 pub mod model;
 pub mod module;
 pub mod op;
 pub mod real;
+mod rig;
 
 use std::collections::HashSet;
 
@@ -19,7 +21,8 @@ use crate::suite::{INDEX, Suite, SuiteError};
 /// # Errors
 /// [`SuiteError`] for files of the suite that cannot be used, and for an id given twice.
 pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
-    let mut cases = op::cases(suite)?;
+    let mut cases = abi::cases();
+    cases.extend(op::cases(suite)?);
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
     cases.extend(cache::cases(suite)?);

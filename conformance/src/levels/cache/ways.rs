@@ -43,134 +43,203 @@ const WAYS: &[Named] = &[
     ("runs_of_1", "one token a run of the device", |o| o.batch_size = 1, |f| f.chunks(&[LEN])),
     ("runs_of_7", "seven tokens a run of the device, across inputs", |o| o.batch_size = 7, Feed::together),
     ("together", "four sequences in one run", |_| {}, Feed::together),
-    ("backwards", "the sequences of a run in another order", |_| {}, |f| {
-        let all: Vec<_> = (0..=LONG).rev().map(|which| (which, f.rest(which))).collect();
-        f.step(&all)
-    }),
-    ("in_turns", "one token each, all sequences in a run", |_| {}, |f| {
-        while !f.done() {
-            let open: Vec<_> = (0..=LONG).filter(|w| f.rest(*w) > 0).map(|w| (w, 1)).collect();
-            f.step(&open)?;
-        }
-        Ok(())
-    }),
-    ("prefill_beside_decode", "a prompt in the run in which others decode", |_| {}, |f| {
-        f.step(&[(0, 20), (1, 9)])?;
-        f.step(&[(0, 1), (LONG, 30), (1, 1), (2, 22)])?;
-        f.step(&[(2, 1), (0, 2), (1, 13), (LONG, 7)])
-    }),
+    (
+        "backwards",
+        "the sequences of a run in another order",
+        |_| {},
+        |f| {
+            let all: Vec<_> = (0..=LONG).rev().map(|which| (which, f.rest(which))).collect();
+            f.step(&all)
+        },
+    ),
+    (
+        "in_turns",
+        "one token each, all sequences in a run",
+        |_| {},
+        |f| {
+            while !f.done() {
+                let open: Vec<_> = (0..=LONG).filter(|w| f.rest(*w) > 0).map(|w| (w, 1)).collect();
+                f.step(&open)?;
+            }
+            Ok(())
+        },
+    ),
+    (
+        "prefill_beside_decode",
+        "a prompt in the run in which others decode",
+        |_| {},
+        |f| {
+            f.step(&[(0, 20), (1, 9)])?;
+            f.step(&[(0, 1), (LONG, 30), (1, 1), (2, 22)])?;
+            f.step(&[(2, 1), (0, 2), (1, 13), (LONG, 7)])
+        },
+    ),
     ("random_0", "a random schedule", |_| {}, |f| f.random(0)),
     ("random_1", "a random schedule, nine tokens a run", |o| o.batch_size = 9, |f| f.random(1)),
     ("random_2", "a random schedule", |_| {}, |f| f.random(2)),
-    ("fork_goes_on", "a fork goes on as its origin would have", |_| {}, |f| {
-        f.step(&[(LONG, 14)])?;
-        let origin = f.sequence(LONG)?;
-        let fork = f.session.fork(origin)?;
-        // What the origin writes from here on must not be seen by the fork, and the other way round.
-        f.other_tokens(origin, 9)?;
-        f.sequences[LONG] = Some(fork);
-        f.step(&[(LONG, LEN - 14)])
-    }),
-    ("origin_of_a_fork_goes_on", "what a fork writes is not seen by its origin", |_| {}, |f| {
-        f.step(&[(LONG, 15)])?;
-        let origin = f.sequence(LONG)?;
-        for _ in 0..2 {
+    (
+        "fork_goes_on",
+        "a fork goes on as its origin would have",
+        |_| {},
+        |f| {
+            f.step(&[(LONG, 14)])?;
+            let origin = f.sequence(LONG)?;
             let fork = f.session.fork(origin)?;
-            f.other_tokens(fork, 11)?;
-            f.session.release(fork)?;
-            f.step(&[(LONG, 3)])?;
-        }
-        f.step(&[(LONG, LEN - 21)])
-    }),
-    ("fork_of_a_fork", "three sequences share their beginning", |_| {}, |f| {
-        f.step(&[(LONG, 12)])?;
-        let first = f.sequence(LONG)?;
-        let second = f.session.fork(first)?;
-        f.other_tokens(first, 1)?;
-        let third = f.session.fork(second)?;
-        f.other_tokens(second, 2)?;
-        f.session.release(second)?;
-        f.sequences[LONG] = Some(third);
-        f.step(&[(LONG, 1)])?;
-        f.session.truncate(first, 12)?;
-        f.sequences[LONG] = Some(first);
-        f.fed[LONG] = 12;
-        f.step(&[(LONG, LEN - 12)])
-    }),
-    ("truncate_and_go_on", "what was cut off leaves no trace", |_| {}, |f| {
-        for at in [9, 16, 1, 30] {
-            f.cut_to(LONG, at)?;
-            let sequence = f.sequence(LONG)?;
-            f.other_tokens(sequence, 5)?;
-            f.session.truncate(sequence, at)?;
-        }
-        f.step(&[(LONG, LEN - 30)])
-    }),
-    ("truncate_to_nothing", "an emptied sequence begins at position 0", |_| {}, |f| {
-        let sequence = f.sequence(LONG)?;
-        f.other_tokens(sequence, 20)?;
-        f.session.truncate(sequence, 0)?;
-        f.chunks(&[LEN])
-    }),
-    ("release_and_reuse", "memory that others used before", |o| o.context_size = Some(40), |f| {
-        for _ in 0..3 {
-            let others = (0..5).map(|_| f.session.create()).collect::<Result<Vec<_>, _>>()?;
-            others.iter().try_for_each(|other| f.other_tokens(*other, 40))?;
-            // Not in the order in which they were made.
-            for at in [3, 0, 4, 1, 2] {
-                f.session.release(others[at])?;
+            // What the origin writes from here on must not be seen by the fork, and the other way round.
+            f.other_tokens(origin, 9)?;
+            f.sequences[LONG] = Some(fork);
+            f.step(&[(LONG, LEN - 14)])
+        },
+    ),
+    (
+        "origin_of_a_fork_goes_on",
+        "what a fork writes is not seen by its origin",
+        |_| {},
+        |f| {
+            f.step(&[(LONG, 15)])?;
+            let origin = f.sequence(LONG)?;
+            for _ in 0..2 {
+                let fork = f.session.fork(origin)?;
+                f.other_tokens(fork, 11)?;
+                f.session.release(fork)?;
+                f.step(&[(LONG, 3)])?;
             }
-        }
-        f.together()
-    }),
-    ("after_reset", "memory that others used before a reset", |o| o.context_size = Some(40), |f| {
-        for _ in 0..5 {
-            let other = f.session.create()?;
-            f.other_tokens(other, 40)?;
-        }
-        f.session.reset();
-        f.together()
-    }),
-    ("full_to_the_last_row", "the last row that there is; one more is refused", |o| o.context_size = Some(LEN), |f| {
-        f.chunks(&[LEN - 1, 1])?;
-        let sequence = f.sequence(LONG)?;
-        check!(f.session.room(sequence)? == 0, "a full sequence has room for {}", f.session.room(sequence)?);
-        let input = SequenceInput { sequence, tokens: &[1], positions: None, outputs: Outputs::Last };
-        let refused = matches!(f.session.step(&[input]), Err(EngineError::Cache(CacheError::Full { .. })));
-        check!(refused, "a token was taken that has no room");
-        check!(f.session.len(sequence)? == LEN, "a refused step left {} tokens", f.session.len(sequence)?);
-        f.cut_to(LONG, LEN - 3)?;
-        f.step(&[(LONG, 3)])
-    }),
-    ("refused_steps", "a step that is refused changes nothing for anyone in it", |o| o.context_size = Some(LEN), |f| {
-        f.step(&[(LONG, 20), (0, 10)])?;
-        let [long, first] = [f.sequence(LONG)?, f.sequence(0)?];
-        let good = SequenceInput { sequence: first, tokens: &[2, 3], positions: None, outputs: Outputs::All };
-        let too_many = [1; LEN];
-        for tokens in [&too_many[..], &[u32::MAX], &[]] {
-            let bad = SequenceInput { sequence: long, tokens, positions: None, outputs: Outputs::All };
-            check!(f.session.step(&[good, bad]).is_err(), "a step with {} bad tokens succeeded", tokens.len());
-            check!(f.session.step(&[bad, good]).is_err(), "a step with {} bad tokens succeeded", tokens.len());
-            let lens = (f.session.len(long)?, f.session.len(first)?);
-            check!(lens == (20, 10), "a refused step left {lens:?} tokens, before (20, 10)");
-        }
-        check!(f.session.step(&[good, good]).is_err(), "a step with one sequence twice succeeded");
-        f.step(&[(0, 13), (LONG, LEN - 20)])
-    }),
-    ("cancelled_step", "a cancelled step changes nothing", |o| o.batch_size = 5, |f| {
-        f.step(&[(LONG, 8)])?;
-        let cancel = f.session.cancel_token();
-        cancel.cancel();
-        let sequence = f.sequence(LONG)?;
-        let input = SequenceInput { sequence, tokens: &[1; 12], positions: None, outputs: Outputs::All };
-        check!(
-            matches!(f.session.step(&[input]), Err(EngineError::Cancelled)),
-            "a step went on though it was cancelled"
-        );
-        cancel.clear();
-        check!(f.session.len(sequence)? == 8, "a cancelled step left {} tokens, before 8", f.session.len(sequence)?);
-        f.step(&[(LONG, LEN - 8)])
-    }),
+            f.step(&[(LONG, LEN - 21)])
+        },
+    ),
+    (
+        "fork_of_a_fork",
+        "three sequences share their beginning",
+        |_| {},
+        |f| {
+            f.step(&[(LONG, 12)])?;
+            let first = f.sequence(LONG)?;
+            let second = f.session.fork(first)?;
+            f.other_tokens(first, 1)?;
+            let third = f.session.fork(second)?;
+            f.other_tokens(second, 2)?;
+            f.session.release(second)?;
+            f.sequences[LONG] = Some(third);
+            f.step(&[(LONG, 1)])?;
+            f.session.truncate(first, 12)?;
+            f.sequences[LONG] = Some(first);
+            f.fed[LONG] = 12;
+            f.step(&[(LONG, LEN - 12)])
+        },
+    ),
+    (
+        "truncate_and_go_on",
+        "what was cut off leaves no trace",
+        |_| {},
+        |f| {
+            for at in [9, 16, 1, 30] {
+                f.cut_to(LONG, at)?;
+                let sequence = f.sequence(LONG)?;
+                f.other_tokens(sequence, 5)?;
+                f.session.truncate(sequence, at)?;
+            }
+            f.step(&[(LONG, LEN - 30)])
+        },
+    ),
+    (
+        "truncate_to_nothing",
+        "an emptied sequence begins at position 0",
+        |_| {},
+        |f| {
+            let sequence = f.sequence(LONG)?;
+            f.other_tokens(sequence, 20)?;
+            f.session.truncate(sequence, 0)?;
+            f.chunks(&[LEN])
+        },
+    ),
+    (
+        "release_and_reuse",
+        "memory that others used before",
+        |o| o.context_size = Some(40),
+        |f| {
+            for _ in 0..3 {
+                let others = (0..5).map(|_| f.session.create()).collect::<Result<Vec<_>, _>>()?;
+                others.iter().try_for_each(|other| f.other_tokens(*other, 40))?;
+                // Not in the order in which they were made.
+                for at in [3, 0, 4, 1, 2] {
+                    f.session.release(others[at])?;
+                }
+            }
+            f.together()
+        },
+    ),
+    (
+        "after_reset",
+        "memory that others used before a reset",
+        |o| o.context_size = Some(40),
+        |f| {
+            for _ in 0..5 {
+                let other = f.session.create()?;
+                f.other_tokens(other, 40)?;
+            }
+            f.session.reset();
+            f.together()
+        },
+    ),
+    (
+        "full_to_the_last_row",
+        "the last row that there is; one more is refused",
+        |o| o.context_size = Some(LEN),
+        |f| {
+            f.chunks(&[LEN - 1, 1])?;
+            let sequence = f.sequence(LONG)?;
+            check!(f.session.room(sequence)? == 0, "a full sequence has room for {}", f.session.room(sequence)?);
+            let input = SequenceInput { sequence, tokens: &[1], positions: None, outputs: Outputs::Last };
+            let refused = matches!(f.session.step(&[input]), Err(EngineError::Cache(CacheError::Full { .. })));
+            check!(refused, "a token was taken that has no room");
+            check!(f.session.len(sequence)? == LEN, "a refused step left {} tokens", f.session.len(sequence)?);
+            f.cut_to(LONG, LEN - 3)?;
+            f.step(&[(LONG, 3)])
+        },
+    ),
+    (
+        "refused_steps",
+        "a step that is refused changes nothing for anyone in it",
+        |o| o.context_size = Some(LEN),
+        |f| {
+            f.step(&[(LONG, 20), (0, 10)])?;
+            let [long, first] = [f.sequence(LONG)?, f.sequence(0)?];
+            let good = SequenceInput { sequence: first, tokens: &[2, 3], positions: None, outputs: Outputs::All };
+            let too_many = [1; LEN];
+            for tokens in [&too_many[..], &[u32::MAX], &[]] {
+                let bad = SequenceInput { sequence: long, tokens, positions: None, outputs: Outputs::All };
+                check!(f.session.step(&[good, bad]).is_err(), "a step with {} bad tokens succeeded", tokens.len());
+                check!(f.session.step(&[bad, good]).is_err(), "a step with {} bad tokens succeeded", tokens.len());
+                let lens = (f.session.len(long)?, f.session.len(first)?);
+                check!(lens == (20, 10), "a refused step left {lens:?} tokens, before (20, 10)");
+            }
+            check!(f.session.step(&[good, good]).is_err(), "a step with one sequence twice succeeded");
+            f.step(&[(0, 13), (LONG, LEN - 20)])
+        },
+    ),
+    (
+        "cancelled_step",
+        "a cancelled step changes nothing",
+        |o| o.batch_size = 5,
+        |f| {
+            f.step(&[(LONG, 8)])?;
+            let cancel = f.session.cancel_token();
+            cancel.cancel();
+            let sequence = f.sequence(LONG)?;
+            let input = SequenceInput { sequence, tokens: &[1; 12], positions: None, outputs: Outputs::All };
+            check!(
+                matches!(f.session.step(&[input]), Err(EngineError::Cancelled)),
+                "a step went on though it was cancelled"
+            );
+            cancel.clear();
+            check!(
+                f.session.len(sequence)? == 8,
+                "a cancelled step left {} tokens, before 8",
+                f.session.len(sequence)?
+            );
+            f.step(&[(LONG, LEN - 8)])
+        },
+    ),
     ("positions_given", "positions that say what would be derived", |_| {}, Feed::with_positions),
 ];
 
@@ -206,13 +275,7 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     Ok(cases)
 }
 
-fn run(
-    cx: &Context<'_>,
-    id: &str,
-    model: &TinyModel,
-    options: &SessionOptions,
-    way: Way,
-) -> Result<Evidence, Problem> {
+fn run(cx: &Context<'_>, id: &str, model: &TinyModel, options: &SessionOptions, way: Way) -> Result<Evidence, Problem> {
     let natural = match options.kv_dtype {
         DType::F16 => MathClass::F16,
         DType::BF16 => MathClass::Bf16,
