@@ -10,6 +10,7 @@ pub mod module;
 pub mod op;
 pub mod real;
 mod rig;
+pub mod stress;
 
 use std::collections::HashSet;
 
@@ -26,6 +27,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
     cases.extend(cache::cases(suite)?);
+    cases.extend(stress::cases(suite)?);
     cases.extend(real::cases(suite)?);
     cases.sort_by_key(|c| c.level);
     let mut seen = HashSet::new();

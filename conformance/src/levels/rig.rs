@@ -15,11 +15,8 @@ pub const WIDTH: usize = 5;
 
 /// A compiled graph and the memory it works on.
 pub struct Rig {
-    /// The graph.
-    pub graph: Graph,
-    /// The plan.
-    pub plan: Plan,
-    /// Every bound value's memory.
+    plan: Plan,
+    /// Every bound value's memory, by its name.
     buffers: Vec<(String, Buffer)>,
 }
 
@@ -34,18 +31,22 @@ impl Rig {
     pub fn new(device: &DeviceHandle, graph: Graph, given: &[Given<'_>]) -> Result<Rig, Problem> {
         let (mut buffers, mut bindings) = (Vec::new(), Vec::new());
         for (id, value) in graph.bound_values() {
-            let buffer = match given.iter().find(|(name, _)| *name == value.name) {
+            // What the host reads is known by its name as an output.
+            let output =
+                graph.outputs().iter().find(|o| graph.storage_of(o.value) == id && value.kind == ValueKind::Computed);
+            let name = output.map_or(&value.name, |o| &o.name);
+            let buffer = match given.iter().find(|(given, _)| given == name) {
                 Some((_, buffer)) => (*buffer).clone(),
                 None => device.alloc(desc(&graph, id)?)?,
             };
             bindings.push((id, buffer.clone(), 0));
-            buffers.push((value.name.clone(), buffer));
+            buffers.push((name.clone(), buffer));
         }
         let plan = device.compile(&graph, &bindings)?;
-        Ok(Rig { graph, plan, buffers })
+        Ok(Rig { plan, buffers })
     }
 
-    /// The memory of the value called `name`.
+    /// The memory of the operand or output called `name`.
     ///
     /// # Panics
     /// If there is none: the cases name what they built.

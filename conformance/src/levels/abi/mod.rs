@@ -5,9 +5,12 @@
 //! numbers, which no class of arithmetic rounds.
 
 mod device;
+
 mod memory;
 mod plan;
 mod weight;
+
+pub(super) use device::together;
 
 use crate::case::{Case, Context, Evidence, Problem, Profile};
 
