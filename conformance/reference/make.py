@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported after the arguments are read: torch takes seconds to load.
     import graph_groups
     import quant
+    import sampling_cases
     import smollm2
     import tiny_cases
     import tiny_models
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     cases = {f"model/{case.name}": case for case in tiny_cases.CASES}
     quants = {f"quant/{name}": name for name in quant.NAMES}
     groups = graph_groups.groups()
-    known = [*quants, *groups, *cases, REAL]
+    texts = {sampling_cases.NAME: sampling_cases.make}
+    known = [*quants, *groups, *cases, *texts, REAL]
     if options.list:
         print("\n".join(known))
         return 0
@@ -72,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name in groups:
             graph_groups.make(name, groups[name], out)
             return out / f"{name}.safetensors"
+        if name in texts:
+            return texts[name](out)
         if name in cases:
             tiny_models.make(cases[name], out / name)
             return out / name
@@ -101,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _strays(suite: Path, known: list[str]) -> list[Path]:
     """Entries of the suite's folders that no fixture accounts for."""
-    found = [path for part in ("quant", "op", "module", "model") for path in sorted((suite / part).glob("*"))]
+    found = [path for part in ("quant", "op", "module", "model", "generate") for path in sorted((suite / part).glob("*"))]
     stem = lambda path: path.name.removesuffix(".safetensors").removesuffix(".toml")
     return [path for path in found if f"{path.parent.name}/{stem(path)}" not in known]
 

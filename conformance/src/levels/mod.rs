@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod cache;
+pub mod generate;
 pub mod model;
 pub mod module;
 pub mod op;
@@ -27,6 +28,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
     cases.extend(cache::cases(suite)?);
+    cases.extend(generate::cases(suite)?);
     cases.extend(stress::cases(suite)?);
     cases.extend(real::cases(suite)?);
     cases.sort_by_key(|c| c.level);

@@ -16,8 +16,8 @@ pub struct TokenLogprob {
 
 /// Log-probabilities under `softmax(logits)`: the raw distribution, before bias, penalties, temperature and filters.
 ///
-/// First comes `chosen`, then the `top_n` most likely tokens (all, if there are fewer) from the most likely down, of
-/// equally likely ones the lowest id first. `chosen` is among them again if it is one of them.
+/// First comes `chosen`, then the `top_n` tokens of the largest logits (all, if there are fewer) from the largest down, of
+/// equal ones the lowest id first. `chosen` is among them again if it is one of them.
 ///
 /// # Errors
 /// A [`SamplingError`] for logits that are no distribution, and for a `chosen` that has none.
