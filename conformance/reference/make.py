@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     import smollm2
     import tiny_cases
     import tiny_models
+    import tokenizer_cases
     from compare import compare
     from transformers.utils import logging as transformers_logging
 
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     cases = {f"model/{case.name}": case for case in tiny_cases.CASES}
     quants = {f"quant/{name}": name for name in quant.NAMES}
     groups = graph_groups.groups()
-    texts = {sampling_cases.NAME: sampling_cases.make}
+    texts = {sampling_cases.NAME: sampling_cases.make, tokenizer_cases.NAME: tokenizer_cases.make}
     known = [*quants, *groups, *cases, *texts, REAL]
     if options.list:
         print("\n".join(known))

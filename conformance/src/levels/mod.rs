@@ -12,6 +12,7 @@ pub mod op;
 pub mod real;
 mod rig;
 pub mod stress;
+pub mod tokenizer;
 
 use std::collections::HashSet;
 
@@ -28,6 +29,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
     cases.extend(cache::cases(suite)?);
+    cases.extend(tokenizer::cases(suite)?);
     cases.extend(generate::cases(suite)?);
     cases.extend(stress::cases(suite)?);
     cases.extend(real::cases(suite)?);

@@ -3,6 +3,7 @@
 //! These cases are no part of a verdict unless `--profile real` asks for them; without the file they are blocked.
 
 mod smollm2;
+mod tokenizer;
 
 use crate::case::Case;
 use crate::suite::{Suite, SuiteError};
@@ -12,5 +13,7 @@ use crate::suite::{Suite, SuiteError};
 /// # Errors
 /// For files of the suite that cannot be used.
 pub fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
-    smollm2::cases(suite)
+    let mut cases = tokenizer::cases();
+    cases.extend(smollm2::cases(suite)?);
+    Ok(cases)
 }
