@@ -143,6 +143,8 @@ pub struct Case {
     pub profile: Profile,
     /// What a failure would mean, in a line.
     pub about: String,
+    /// Whether it needs a process in which no other case was asked.
+    pub alone: bool,
     run: Run,
 }
 
@@ -165,7 +167,13 @@ impl Case {
     ) -> Case {
         let id = id.into();
         let level = id.split('/').next().and_then(Level::from_name).unwrap_or_else(|| panic!("`{id}`: no such level"));
-        Case { id, level, profile, about: about.into(), run: Box::new(run) }
+        Case { id, level, profile, about: about.into(), alone: false, run: Box::new(run) }
+    }
+
+    /// The same in a process of its own: for what earlier cases would hide.
+    pub fn alone(mut self) -> Case {
+        self.alone = true;
+        self
     }
 
     /// Asks.

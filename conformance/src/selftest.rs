@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use camelid_core::backend::Options;
+use camelid_core::{Cache, Tokenizer};
 use camelid_host::Registry;
 use camelid_mutants::Mutant;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::claims::Pattern;
 use crate::report::State;
 use crate::run::Event;
 use crate::run::pool::{Pool, PoolOptions, StartError, WorkerCommand};
-use crate::subject::{Parts, Subject};
+use crate::subject::{Subject, Wrap};
 
 /// What became of a mutant.
 #[derive(Clone, Debug, Serialize)]
@@ -44,8 +45,30 @@ pub struct Count {
     pub states: BTreeMap<State, usize>,
     /// The cases that failed, the first ten.
     pub failed: Vec<String>,
-    /// The cases that passed, the first ten.
+    /// The cases that passed.
     pub passed: Vec<String>,
+}
+
+impl Count {
+    /// How the cases that a trivial backend passed differ from those that the catalogue lets it pass.
+    pub fn unexpected_passes(&self) -> Vec<String> {
+        let allowed = camelid_mutants::trivial().iter().find(|v| v.id == self.id).map_or(&[][..], |v| v.passes);
+        let mut rest: Vec<&str> = self.passed.iter().map(String::as_str).collect();
+        let mut wrong = Vec::new();
+        for (glob, count) in allowed {
+            let before = rest.len();
+            match Pattern::new(glob) {
+                Ok(pattern) => rest.retain(|id| !pattern.matches(id)),
+                Err(error) => wrong.push(error),
+            }
+            let found = before - rest.len();
+            if found != *count {
+                wrong.push(format!("{found} cases of {glob} pass, {count} may"));
+            }
+        }
+        wrong.extend(rest.iter().map(|id| format!("{id} passes, and may not")));
+        wrong
+    }
 }
 
 /// What is tested when a worker is told to be the mutant or variant `id`.
@@ -57,7 +80,14 @@ pub fn subject(id: &str) -> Result<Subject, String> {
     let mut registry = Registry::new();
     registry.register(backend).map_err(|e| e.to_string())?;
     let mut subject = Subject::new(registry, camelid_mutants::NAME, 0, Options::default());
-    subject.parts = Parts { fired: Some(camelid_mutants::fired), ..Parts::default() };
+    let id = id.to_owned();
+    subject.parts.fired = Some(camelid_mutants::fired);
+    subject.parts.sample = camelid_mutants::sampler(&id);
+    let fault = id.clone();
+    let around = move |part| camelid_mutants::cache(&fault, part);
+    subject.parts.cache = camelid_mutants::is_cache(&id).then(|| -> Wrap<dyn Cache> { Box::new(around) });
+    subject.parts.tokenizer = camelid_mutants::is_tokenizer(&id)
+        .then(|| -> Wrap<dyn Tokenizer> { Box::new(move |part| camelid_mutants::tokenizer(&id, part)) });
     Ok(subject)
 }
 
@@ -129,7 +159,7 @@ pub fn try_variant(
         if result.state.is_failure() && failed.len() < 10 {
             failed.push(format!("{}: {}", case.id, result.message));
         }
-        if result.state == State::Pass && passed.len() < 10 {
+        if result.state == State::Pass {
             passed.push(case.id.clone());
         }
     }

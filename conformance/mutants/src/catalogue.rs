@@ -6,7 +6,7 @@ use camelid_core::ops::Op;
 
 use crate::faults::{self, Fault};
 use crate::tensor::Tensor;
-use crate::{Mutant, Variant, device};
+use crate::{Mutant, Variant, boundary, cache, device, sampler, tokenizer};
 
 const HONEST: &[Variant] = &[
     Variant { id: "as_the_reference", about: "the reference's kernels, one at a time", passes: &[] },
@@ -21,15 +21,45 @@ pub(crate) const TRIVIAL: &[Variant] = &[
     Variant {
         id: "runs_nothing",
         about: "every run succeeds and writes nothing",
-        passes: &["op/kv_append/f32/all_none", "op/scatter_rows/f32/all_none"],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            // No results are looked at.
+            ("stress/memory/*", 6),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            ("abi/memory/*", 11),
+            // Nothing is to be written.
+            ("op/{kv_append,scatter_rows}/f32/all_none", 2),
+        ],
     },
-    Variant { id: "takes_what_it_refuses", about: "supports nothing, and computes it all the same", passes: &[] },
+    Variant {
+        id: "takes_what_it_refuses",
+        about: "supports nothing, and computes it all the same",
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/*/refused_requests", 3),
+            ("abi/device/name", 1),
+            // Nothing is computed.
+            ("abi/memory/*", 11),
+            ("stress/memory/{buffers,weights}", 2),
+        ],
+    },
 ];
 
 /// Every mutant.
 pub fn mutants() -> &'static [Mutant] {
     static ALL: OnceLock<Vec<Mutant>> = OnceLock::new();
-    ALL.get_or_init(|| faults::all().map(|(mutant, _)| *mutant).chain(device::MUTANTS.iter().copied()).collect())
+    ALL.get_or_init(|| {
+        let tables = [device::MUTANTS, boundary::MUTANTS, cache::MUTANTS, tokenizer::MUTANTS];
+        let mutants = faults::all().map(|(mutant, _)| *mutant);
+        mutants.chain(tables.into_iter().flatten().copied()).chain(sampler::mutants()).collect()
+    })
 }
 
 /// Every honest variant.

@@ -1,21 +1,28 @@
 //! Backends that are wrong on purpose, honest ones that compute in other ways, and trivial ones that do not compute.
 //!
 //! All of them wrap the reference backend: `kernels` puts a fault into one operation, `device` into what lies around
-//! the operations. The conformance suite must kill every mutant, pass every honest variant and fail every trivial backend;
+//! the operations, `boundary` into the life of devices, memory and plans. Others wrap a cache, a tokenizer or the sampler. The conformance suite must kill every mutant, pass every honest variant and fail every trivial backend;
 //! `camelid conformance selftest` asks it to. Start at [`mutants`].
 #![deny(missing_docs)]
 
 mod backend;
+mod boundary;
+mod cache;
 mod catalogue;
 mod device;
 mod faults;
 mod kernels;
+mod sampler;
 mod tensor;
+mod tokenizer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use backend::{NAME, backend};
+pub use cache::{cache, is_cache};
 pub use catalogue::{honest, mutants, trivial};
+pub use sampler::{SampleFn, sampler};
+pub use tokenizer::{is_tokenizer, tokenizer};
 
 /// Where a mutant must be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +31,14 @@ pub enum Level {
     Abi,
     /// One operation.
     Op,
-    /// A whole tiny model.
-    Model,
+    /// Text to ids and back.
+    Tokenizer,
+    /// Choosing tokens.
+    Generate,
+    /// Which row belongs to which token.
+    Cache,
+    /// Long runs and much memory.
+    Stress,
 }
 
 impl Level {
@@ -34,7 +47,10 @@ impl Level {
         match self {
             Level::Abi => "abi",
             Level::Op => "op",
-            Level::Model => "model",
+            Level::Tokenizer => "tokenizer",
+            Level::Generate => "generate",
+            Level::Cache => "cache",
+            Level::Stress => "stress",
         }
     }
 }
@@ -59,8 +75,9 @@ pub struct Variant {
     pub id: &'static str,
     /// What it does.
     pub about: &'static str,
-    /// Of a trivial backend: the cases that it may pass, because nothing was to be done.
-    pub passes: &'static [&'static str],
+    /// Of a trivial backend: globs over the ids of cases that it may pass, because nothing was to be done or the device was
+    /// not asked, each with how many it passes.
+    pub passes: &'static [(&'static str, usize)],
 }
 
 static FIRED: AtomicU64 = AtomicU64::new(0);

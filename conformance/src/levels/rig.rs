@@ -6,7 +6,7 @@ use camelid_core::graph::{
 };
 use camelid_core::ops::Op;
 use camelid_core::{Bytes, DType};
-use camelid_host::{Buffer, DeviceHandle, Plan};
+use camelid_host::{Buffer, DeviceHandle, OnUnsupported, Plan};
 
 use crate::case::Problem;
 
@@ -24,11 +24,12 @@ pub struct Rig {
 pub type Given<'a> = (&'a str, &'a Buffer);
 
 impl Rig {
-    /// Compiles `graph`; memory of exactly the largest size for every value that is not `given`.
+    /// Compiles `graph` as the device takes it; memory of exactly the largest size for every value that is not `given`.
     ///
     /// # Errors
     /// What the host says.
     pub fn new(device: &DeviceHandle, graph: Graph, given: &[Given<'_>]) -> Result<Rig, Problem> {
+        let graph = device.place(&graph, OnUnsupported::Lower)?.graph;
         let (mut buffers, mut bindings) = (Vec::new(), Vec::new());
         for (id, value) in graph.bound_values() {
             // What the host reads is known by its name as an output.

@@ -183,7 +183,11 @@ impl Pool {
     /// Has one case answered, by an idle worker or a new one.
     pub fn ask(&self, case: &Case) -> CaseResult {
         let clock = Instant::now();
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let fits = idle.iter().rposition(|worker| !case.alone || worker.answered == 0);
+            fits.map(|at| idle.swap_remove(at))
+        };
         let started = idle.map_or_else(|| Worker::start(&self.command), |worker| Ok(Started::Ready(Box::new(worker))));
         let mut worker = match started {
             Ok(Started::Ready(worker)) => worker,
@@ -201,7 +205,7 @@ impl Pool {
         };
         self.fired.fetch_add(std::mem::take(&mut worker.fired), Ordering::Relaxed);
         // What went wrong may have damaged the process.
-        if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) {
+        if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) && !case.alone {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
         }
         result

@@ -141,7 +141,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("abi/plan/names", "names that are long, empty or strange", |cx| {
             let device = cx.subject.handle()?;
             let long = "x".repeat(5_000);
-            for (a, b, y) in [("a b\n\"c\" \\", "", "数"), (long.as_str(), "{}%s%n", "\u{1f98a}")] {
+            for (a, b, y) in [("a b\n\"c\" \\", "", "数"), ("вес ☃", "𝔵", "y"), (long.as_str(), "{}%s%n", "\u{1f98a}")]
+            {
                 let graph = rig::graph(2, |g| {
                     g.set_scope("a/scope with spaces");
                     let (a, b) = (g.input(a, rig::rows(WIDTH))?, g.input(b, rig::rows(WIDTH))?);

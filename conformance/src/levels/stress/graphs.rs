@@ -6,7 +6,7 @@
 
 use camelid_core::graph::{Graph, GraphBuilder, GraphError, ValueId};
 use camelid_core::ops::{Activation, Op};
-use camelid_host::{Buffer, DeviceHandle, OnUnsupported};
+use camelid_host::{Buffer, DeviceHandle};
 
 use crate::case::{Case, Context, Evidence, Failure, Measure, Problem, Profile};
 use crate::compare::{max_over_rms, nmse, worst};
@@ -276,7 +276,6 @@ fn run(id: &str, cx: &Context<'_>, seed: u64) -> Result<Evidence, Problem> {
     let most = 1 + random.below(40);
     let device = cx.subject.handle()?;
     let (graph, weights) = random.graph(most, &device)?;
-    let graph = device.place(&graph, OnUnsupported::Lower)?.graph;
     let given: Vec<(&str, &Buffer)> = weights.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
     let rig = Rig::new(&device, graph, &given)?;
     let class = cx.subject.claims.class(id, MathClass::F32);

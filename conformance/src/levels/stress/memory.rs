@@ -1,4 +1,6 @@
 //! Memory of the process does not grow with what was run and given back.
+//!
+//! Each case has a process of its own: where others ran before, what leaks would fit into what they gave back.
 
 use camelid_core::backend::{BufferDesc, BufferUsage};
 
@@ -73,6 +75,7 @@ pub(super) fn cases() -> Vec<Case> {
     let make = |(name, about, work): &(&'static str, &'static str, Work)| {
         let work = *work;
         Case::new(format!("stress/memory/{name}"), Profile::Core, *about, move |cx: &Context<'_>| grows(cx, work))
+            .alone()
     };
     KINDS.iter().map(make).collect()
 }
