@@ -1,8 +1,9 @@
 //! Licence expressions as they stand in package manifests.
 
 /// Licences under which a dependency may be, beside Camelid's own: all permissive, none asks more than its notice.
-const ACCEPTED: [&str; 11] = [
+const ACCEPTED: [&str; 12] = [
     "MIT",
+    "MIT-0",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
@@ -72,6 +73,7 @@ mod tests {
     fn expressions_are_read_as_spdx_says() {
         for expression in [
             "MIT",
+    "MIT-0",
             "MIT OR Apache-2.0",
             "Apache-2.0/MIT",
             "Apache-2.0 / MIT",
