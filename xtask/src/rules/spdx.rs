@@ -73,7 +73,7 @@ mod tests {
     fn expressions_are_read_as_spdx_says() {
         for expression in [
             "MIT",
-    "MIT-0",
+            "MIT-0",
             "MIT OR Apache-2.0",
             "Apache-2.0/MIT",
             "Apache-2.0 / MIT",
