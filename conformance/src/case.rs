@@ -256,11 +256,13 @@ impl Problem {
 /// Fails with a formatted message unless the condition holds.
 #[macro_export]
 macro_rules! check {
-    ($holds:expr, $($message:tt)+) => {
-        if !$holds {
+    ($holds:expr, $($message:tt)+) => {{
+        // Named, because `!(a <= b)` is meant as written: it fails for NaN too.
+        let holds: bool = $holds;
+        if !holds {
             return Err($crate::case::Problem::fail(format!($($message)+)));
         }
-    };
+    }};
 }
 
 impl From<BackendError> for Problem {

@@ -276,7 +276,7 @@ impl Device for FaultyBoundary {
     fn write(&mut self, buffer: BufferId, offset: usize, src: &[u8]) -> Result<(), BackendError> {
         let mut src = src;
         match self.fault {
-            "writes_whole_words" if src.len() % 4 != 0 => {
+            "writes_whole_words" if !src.len().is_multiple_of(4) => {
                 fire();
                 src = &src[..words(src.len())];
             }
@@ -311,7 +311,7 @@ impl Device for FaultyBoundary {
             }
             return Ok(());
         }
-        if self.is("reads_whole_words") && dst.len() % 4 != 0 {
+        if self.is("reads_whole_words") && !dst.len().is_multiple_of(4) {
             fire();
             let len = words(dst.len());
             return if len == 0 { Ok(()) } else { self.inner.read(buffer, offset, &mut dst[..len]) };
@@ -330,7 +330,7 @@ impl Device for FaultyBoundary {
 
     fn copy(&mut self, mut to: Location, mut from: Location, mut len: usize) -> Result<(), BackendError> {
         match self.fault {
-            "copy_loses_its_tail" if len % 4 != 0 => {
+            "copy_loses_its_tail" if !len.is_multiple_of(4) => {
                 fire();
                 len = words(len);
             }

@@ -12,16 +12,18 @@ use crate::tolerance::MathClass;
 
 const MODELS: [&str; 4] = ["gqa", "mha", "mqa", "bias"];
 
+/// What a case runs, given its own id.
+type RunNamed = Box<dyn Fn(&str, &Context<'_>) -> Result<Evidence, Problem> + Send + Sync>;
+
 /// Its cases.
 pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     let models = MODELS.map(|name| TinyModel::find(suite, name).map(|(model, _)| model));
     let models = models.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut cases = Vec::new();
-    let mut add =
-        |id: String, about: &str, run: Box<dyn Fn(&str, &Context<'_>) -> Result<Evidence, Problem> + Send + Sync>| {
-            let own = id.clone();
-            cases.push(Case::new(id, Profile::Core, about, move |cx: &Context<'_>| run(&own, cx)));
-        };
+    let mut add = |id: String, about: &str, run: RunNamed| {
+        let own = id.clone();
+        cases.push(Case::new(id, Profile::Core, about, move |cx: &Context<'_>| run(&own, cx)));
+    };
     for (name, model) in MODELS.iter().zip(&models) {
         let own = model.clone();
         add(
@@ -198,7 +200,7 @@ fn long(loaded: &Loaded, cx: &Context<'_>) -> Result<Evidence, Problem> {
 fn in_turns(loaded: &Loaded, cx: &Context<'_>, count: usize) -> Result<Evidence, Problem> {
     let tokens = tokens(loaded)?;
     let make = |n: usize| {
-        let cache = if n % 2 == 0 { CacheKind::Contiguous } else { CacheKind::Paged { block_size: 1 + n } };
+        let cache = if n.is_multiple_of(2) { CacheKind::Contiguous } else { CacheKind::Paged { block_size: 1 + n } };
         Progress::new(loaded, cx, &SessionOptions { cache, ..SessionOptions::default() })
     };
     let mut sessions = (0..count).map(make).collect::<Result<Vec<_>, _>>()?;
