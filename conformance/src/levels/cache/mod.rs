@@ -1,6 +1,6 @@
 //! Level `cache`: the books of the caches, and the same tokens computed in other ways.
 //!
-//! [`books`] drives a cache alone with random requests and plays the device's memory itself. [`ways`] gives a model its
+//! `books` drives a cache alone with random requests and plays the device's memory itself. `ways` gives a model its
 //! tokens in chunks, in batches, after forks and truncations, over every division of the memory: the logits must be
 //! those that PyTorch has for the tokens, however they came.
 

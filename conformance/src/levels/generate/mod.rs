@@ -1,7 +1,7 @@
 //! Level `generate`: choosing tokens, ending, streaming.
 //!
-//! [`sampler`] holds fixed logits against distributions and draws that NumPy and transformers have for them
-//! (`suite/generate/sampler.toml`); [`text`] cuts text at stop strings and inside characters; [`requests`] runs whole
+//! `sampler` holds fixed logits against distributions and draws that NumPy and transformers have for them
+//! (`suite/generate/sampler.toml`); `text` cuts text at stop strings and inside characters; `requests` runs whole
 //! requests on a tiny model.
 
 mod requests;
