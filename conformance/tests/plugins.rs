@@ -3,13 +3,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use camelid_core::backend::Options;
 use camelid_fetch as fetch;
 use camelid_host::{PluginSpec, Registry};
-use common::plugins::{example_c, example_rust, root, rust_plugin};
+use camelid_test_plugins::{example_c, example_rust, root};
 use common::{generate_greedy, load, reference};
 
 fn open(library: PathBuf, name: &str) -> camelid_host::DeviceHandle {
@@ -40,8 +40,7 @@ fn the_c_example_generates_with_smollm2_what_the_reference_does() {
 
 #[test]
 fn a_plugin_exports_its_two_symbols_and_nothing_else() {
-    let reference = rust_plugin("camelid-reference-plugin", Path::new("plugins/reference/dylib"));
-    for library in [reference, example_rust(), example_c()] {
+    for library in [camelid_test_plugins::reference(), example_rust(), example_c()] {
         let output = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let mut symbols: Vec<&str> = text.lines().filter_map(|l| l.split_whitespace().last()).collect();
@@ -60,7 +59,7 @@ fn frozen_plugins_load_and_compute() {
     let frozen = root().join("conformance/frozen");
     for version in std::fs::read_dir(&frozen).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
         for (file, name) in [("libcamelid_example.so", "example"), ("libcamelid_example_c.so", "example-c")] {
-            let library = common::plugins::private_copy(&version.join(file));
+            let library = camelid_test_plugins::private_copy(&version.join(file));
             let model = load(&camelid_conformance::fixtures::suite_dir().join("model/gqa"), open(library, name));
             assert_eq!(common::greedy(&model, &[1, 2, 3], 8, Vec::new()), expected, "{}", version.display());
             tried += 1;

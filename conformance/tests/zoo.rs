@@ -12,7 +12,7 @@ use camelid_core::DType;
 use camelid_core::backend::{BufferDesc, BufferUsage, Options, Weight};
 use camelid_core::graph::{Graph, GraphBuilder, Symbol, SymbolRange, SymbolValues, TensorType, ValueId};
 use camelid_host::{DeviceHandle, HostError, OnUnsupported, PluginSpec, Registry};
-use common::plugins::{root, rust_plugin};
+use camelid_test_plugins::{root, rust_plugin};
 use tempfile::TempDir;
 
 /// A compiled animal with its manifest.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use camelid_test_plugins as plugins;
+
 use crate::steps::{Step, cargo};
 use crate::{fetch, header, rules};
 
@@ -36,9 +38,9 @@ fn examples() -> Vec<Step> {
 
 /// The suite on every backend of this repository, in every way it is reached, and the suite's own test. The reports
 /// are left in `target/conformance`.
-fn conformance(root: &Path) -> Result<(), String> {
+pub fn conformance(root: &Path) -> Result<(), String> {
     let camelid = |arguments: &[&str]| {
-        let program = root.join("target/debug/camelid");
+        let program = plugins::target().join("debug/camelid");
         let status = Command::new(&program).arg("conformance").args(arguments).current_dir(root).status();
         match status {
             Ok(status) if status.success() => Ok(()),
@@ -50,10 +52,8 @@ fn conformance(root: &Path) -> Result<(), String> {
     if !build.is_ok_and(|status| status.success()) {
         return Err("cargo build -p camelid failed".into());
     }
-    // The tests have built the plugins.
-    let plugin = |name: &str, library: &str| format!("target/plugins/{name}/lib{library}.so");
-    let reference = plugin("camelid-reference-plugin", "camelid_reference_plugin");
-    let (rust, c) = (plugin("example-rust", "camelid_example"), plugin("example-c", "camelid_example_c"));
+    let plugins = [plugins::reference(), plugins::example_rust(), plugins::example_c()];
+    let [reference, rust, c] = plugins.map(|path| path.display().to_string());
     let everything = "core,half,quant,extra,real";
     for (out, arguments) in [
         ("reference", &["--backend", "reference", "--profile", everything][..]),

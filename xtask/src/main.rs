@@ -21,6 +21,7 @@ Usage: cargo xtask TASK
 
   ci                 everything that continuous integration runs, stopping at the first failure
   test [ARGUMENTS]   the tests: all of them, or `cargo nextest run ARGUMENTS` (`cargo test` where there is no nextest)
+  conformance        the conformance suite on every backend of the repository, and the suite's own test
   example-c          the tests of the example backend in C
   fetch              the files that tests need from outside the repository, into the cache (see CAMELID_CACHE)
   freeze             the example plugins as built today, into conformance/frozen
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => steps::run(&root, &ci::tests(rest)),
         ["fetch"] => report(fetch::run()),
         ["freeze"] => report(freeze::run(&root)),
+        ["conformance"] => report(ci::conformance(&root)),
         ["example-c"] => report(ci::example_c(&root)),
         ["header"] => report(header::write(&root)),
         ["header", "--check"] => report(header::check(&root)),
@@ -49,7 +51,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         [] => usage("no task is given"),
-        [task @ ("ci" | "fetch" | "rules"), ..] => usage(&format!("`{task}` takes no arguments")),
+        [task @ ("ci" | "conformance" | "example-c" | "fetch" | "freeze" | "rules"), ..] => {
+            usage(&format!("`{task}` takes no arguments"))
+        }
         [task, ..] => usage(&format!("there is no task `{task}`")),
     }
 }

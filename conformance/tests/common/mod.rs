@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-pub mod plugins;
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +53,7 @@ fn registry(way: Way) -> Registry {
         }
         Way::Plugin => {
             let mut registry = Registry::new();
-            let path = plugins::rust_plugin("camelid-reference-plugin", Path::new("plugins/reference/dylib"));
+            let path = camelid_test_plugins::reference();
             registry.add_plugin(PluginSpec { name: None, path, sha256: None }).unwrap();
             registry
         }

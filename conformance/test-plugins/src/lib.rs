@@ -1,4 +1,10 @@
-//! Dynamic libraries for tests: built when a test needs them, each with its manifest beside it.
+//! Dynamic libraries for tests: built when one needs them, each with its manifest beside it.
+//!
+//! The tests of the suite and `cargo xtask conformance` load the same libraries from here. Everything panics with the
+//! reason: what uses this is a test.
+
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
@@ -8,14 +14,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The root of the workspace.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
-/// Where the tests' own build is.
-fn target() -> PathBuf {
-    // target/debug/deps/test-0123
+/// The folder that the running program was built in: target/debug/deps/test-0123, target/debug/xtask.
+pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
-    exe.ancestors().nth(3).unwrap().to_owned()
+    let target = exe.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    target.unwrap_or_else(|| panic!("{} lies in no folder that cargo builds in", exe.display())).to_owned()
+}
+
+/// The reference backend as a plugin.
+pub fn reference() -> PathBuf {
+    rust_plugin("camelid-reference-plugin", Path::new("plugins/reference/dylib"))
 }
 
 /// The library of `package`, a `cdylib` of the workspace in `folder`, built as the tests are, in a folder of its own
