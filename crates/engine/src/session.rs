@@ -47,7 +47,9 @@ pub struct SequenceInput<'a> {
     pub sequence: SequenceId,
     /// Its new tokens, at least one.
     pub tokens: &'a [TokenId],
-    /// Position of each token for the rotary embedding; its index in the sequence if `None`.
+    /// Position of each token for the rotary embedding; its index in the sequence if `None`. Where the rotary embedding
+    /// depends on the length of the sequence, that is one more than the largest position of the step: see
+    /// [`camelid_core::llama::rope`].
     pub positions: Option<&'a [u32]>,
     /// Which logits are wanted.
     pub outputs: Outputs<'a>,
@@ -146,7 +148,7 @@ impl Session {
         options.check()?;
         let config = model.config();
         let context_size = options.context_size.unwrap_or(config.max_position_embeddings);
-        if context_size > config.max_position_embeddings {
+        if config.position_limit().is_some_and(|limit| context_size > limit) {
             tracing::warn!(
                 "context_size {context_size} is more than the {} positions the model was made for",
                 config.max_position_embeddings
@@ -312,6 +314,8 @@ impl Session {
         let mut runs: Vec<(Run<'a>, Vec<usize>)> = Vec::new();
         let (mut tokens, mut rows) = (0, 0);
         for (owner, (input, start)) in inputs.iter().zip(before).enumerate() {
+            let end = start + input.tokens.len();
+            let rope_length = input.positions.map_or(end, |list| list.iter().max().map_or(end, |p| *p as usize + 1));
             let mut done = 0;
             while done < input.tokens.len() {
                 let full = runs.last().is_none_or(|(run, _)| {
@@ -342,6 +346,7 @@ impl Session {
                     start: start + done,
                     tokens: &input.tokens[chunk.clone()],
                     positions: input.positions.map(|p| &p[chunk]),
+                    rope_length,
                     outputs,
                 });
                 owners.push(owner);
@@ -361,6 +366,9 @@ impl Session {
             if !contents.is_empty() {
                 self.plans.inputs[input].write(0, &contents)?;
             }
+        }
+        if let Some(rotation) = &self.plans.rotation {
+            rotation.write(run)?;
         }
         plan.plan.run(&symbols)?;
         let rows = symbols.get(camelid_core::graph::Symbol::O);

@@ -17,8 +17,17 @@ pub(crate) struct Part<'a> {
     pub tokens: &'a [TokenId],
     /// Positions for RoPE; the index in the sequence if `None`.
     pub positions: Option<&'a [u32]>,
+    /// Length of the sequence after the whole step, for a rotary embedding that depends on it.
+    pub rope_length: usize,
     /// The tokens whose logits are wanted, as indices into `tokens`.
     pub outputs: Vec<usize>,
+}
+
+impl Part<'_> {
+    /// The position of token `i` of the part.
+    pub fn position(&self, i: usize) -> usize {
+        self.positions.map_or(self.start + i, |list| list[i] as usize)
+    }
 }
 
 /// The parts of one run.
@@ -43,9 +52,7 @@ impl Run<'_> {
     pub fn contents(&self, input: StepInput, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
         match input {
             StepInput::Tokens => Ok(ints(self.each_token(|p, i| p.tokens[i] as usize))),
-            StepInput::Positions => {
-                Ok(ints(self.each_token(|p, i| p.positions.map_or(p.start + i, |list| list[i] as usize))))
-            }
+            StepInput::Positions => Ok(ints(self.each_token(|p, i| p.position(i)))),
             StepInput::Slot => {
                 let slots: Result<Vec<usize>, _> =
                     self.each_token(|p, i| cache.slot(p.sequence, p.start + i)).into_iter().collect();
@@ -145,7 +152,14 @@ mod tests {
         let (a, b) = (cache.create().unwrap(), cache.create().unwrap());
         cache.append(b, 1).unwrap();
         cache.append(a, 3).unwrap();
-        let part = |sequence, start, tokens, outputs| Part { sequence, start, tokens, positions: None, outputs };
+        let part = |sequence, start, tokens, outputs| Part {
+            sequence,
+            start,
+            tokens,
+            positions: None,
+            rope_length: 3,
+            outputs,
+        };
         let run = Run { parts: vec![part(a, 1, &[7, 8], vec![1]), part(b, 0, &[9], vec![0])] };
         check(&run, &cache);
     }
