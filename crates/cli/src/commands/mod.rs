@@ -11,6 +11,7 @@ mod doctor;
 mod explain;
 mod forward;
 mod generate;
+mod init;
 mod inspect;
 mod plugin;
 mod tokenize;
@@ -30,6 +31,8 @@ pub enum Command {
     Chat(chat::Chat),
     /// Compute logits for token ids from a safetensors file
     Forward(forward::Forward),
+    /// Make a model with random weights, as a Hugging Face folder
+    Init(init::Init),
     /// Turn text into token ids
     Tokenize(tokenize::Tokenize),
     /// Turn token ids into text
@@ -61,6 +64,7 @@ impl Command {
             Command::Generate(c) => c.run(),
             Command::Chat(c) => c.run(),
             Command::Forward(c) => c.run(),
+            Command::Init(c) => c.run(),
             Command::Tokenize(c) => c.run(),
             Command::Detokenize(c) => c.run(),
             Command::Inspect(c) => c.run(),
