@@ -1,5 +1,7 @@
 //! [`LlamaConfig`]: a checkpoint's `config.json`, in the old form and in that of transformers 5.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -52,6 +54,42 @@ pub struct LlamaConfig {
     pub attention_dropout: f64,
     /// Biases on the gate, up and down projections (false).
     pub mlp_bias: bool,
+    /// Labels of a classifier, as many as `id2label` has (2).
+    pub num_labels: usize,
+    /// Their names (`LABEL_0` and so on).
+    pub id2label: BTreeMap<usize, String>,
+    /// What the classifier is trained for, if the checkpoint says it.
+    pub problem_type: Option<ProblemType>,
+}
+
+/// What a classifier is trained for, and so which loss it has (`problem_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProblemType {
+    /// `regression`: mean squared error.
+    Regression,
+    /// `single_label_classification`: cross entropy.
+    SingleLabel,
+    /// `multi_label_classification`: binary cross entropy for each label.
+    MultiLabel,
+}
+
+impl ProblemType {
+    /// Every problem type.
+    pub const ALL: [ProblemType; 3] = [ProblemType::Regression, ProblemType::SingleLabel, ProblemType::MultiLabel];
+
+    /// The name as config.json writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProblemType::Regression => "regression",
+            ProblemType::SingleLabel => "single_label_classification",
+            ProblemType::MultiLabel => "multi_label_classification",
+        }
+    }
+
+    /// The problem type a config calls `name`.
+    pub fn from_name(name: &str) -> Option<ProblemType> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
 }
 
 /// What is wrong with a configuration.
@@ -145,7 +183,17 @@ impl LlamaConfig {
         if !(rms_norm_eps > 0.0 && rms_norm_eps < 1.0) {
             return Err(f.wrong("rms_norm_eps", rms_norm_eps, "lie between 0 and 1"));
         }
+        let id2label = f.labels()?;
+        let problem_type = match f.text("problem_type")? {
+            None => None,
+            Some(name) => Some(ProblemType::from_name(name).ok_or_else(|| {
+                f.wrong("problem_type", name, format!("be one of {}", ProblemType::ALL.map(ProblemType::name).join(", ")))
+            })?),
+        };
         Ok(LlamaConfig {
+            num_labels: id2label.len(),
+            id2label,
+            problem_type,
             vocab_size,
             hidden_size,
             intermediate_size: f.size("intermediate_size", 11008)?,
@@ -240,6 +288,22 @@ impl<'a> Fields<'a> {
             Some(n) if (1..=MAX_DIMENSION).contains(&n) => Ok(n),
             _ => Err(self.wrong(field, v, format!("be a whole number from 1 to {MAX_DIMENSION}"))),
         }
+    }
+
+    /// The labels of `id2label`, or `num_labels` (2) of them called `LABEL_0` and so on.
+    fn labels(&self) -> Result<BTreeMap<usize, String>, ConfigError> {
+        if let Some(v) = self.get("id2label") {
+            let rule = "be an object from label ids (0, 1, ...) to labels";
+            let map = v.as_object().ok_or_else(|| self.wrong("id2label", v, rule))?;
+            let name = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+            let labels: Option<BTreeMap<usize, String>> =
+                map.iter().map(|(id, v)| Some((id.trim().parse().ok()?, name(v)))).collect();
+            let labels = labels.ok_or_else(|| self.wrong("id2label", v, rule))?;
+            if !labels.is_empty() {
+                return Ok(labels);
+            }
+        }
+        Ok((0..self.size("num_labels", 2)?).map(|i| (i, format!("LABEL_{i}"))).collect())
     }
 
     /// One token id, a list of them, or (as old checkpoints write "none") -1.

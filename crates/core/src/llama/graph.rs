@@ -54,7 +54,8 @@ pub struct GraphOptions<'a> {
     /// on, `[T, hidden_size]`; the last one after the final norm. A graph that starts from embeddings leaves out
     /// `hidden_states.0`, which they are.
     pub hidden_states: bool,
-    /// Whether to give out all tokens after the final norm, `last_hidden_state [T, hidden_size]`.
+    /// Whether to give out all tokens after the final norm, `last_hidden_state [T, hidden_size]`; it takes the place of
+    /// the last of the hidden states.
     pub last_hidden_state: bool,
     /// What the graph ends in.
     pub head: Head,
