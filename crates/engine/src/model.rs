@@ -297,8 +297,8 @@ impl Kind {
         let is = |suffix: &str| named.iter().any(|n| n.ends_with(suffix));
         let has = |tensor| checkpoint.tensor(tensor).is_some();
         let language_model = named.is_empty() || is("ForCausalLM");
-        let classifier = is("ForSequenceClassification")
-            || (named.is_empty() && has(tensors::SCORE) && !has(tensors::LM_HEAD));
+        let classifier =
+            is("ForSequenceClassification") || (named.is_empty() && has(tensors::SCORE) && !has(tensors::LM_HEAD));
         let head = if classifier {
             Head::Classes { num_labels: config.num_labels }
         } else if language_model || has(tensors::LM_HEAD) || config.tie_word_embeddings {

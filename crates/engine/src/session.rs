@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use camelid_core::Cache;
-use camelid_core::cache::{SequenceId, SlotCopy};
+use camelid_core::cache::{CacheError, SequenceId, SlotCopy};
 use camelid_core::graph::Symbol;
 use camelid_core::llama::Head;
 use camelid_core::ops::softmax::MASKED;
@@ -442,6 +442,10 @@ impl Session {
             }
             if !seen.insert(feed.sequence) {
                 return Err(EngineError::DuplicateSequence(feed.sequence.0));
+            }
+            let (len, room) = (self.cache.len(feed.sequence)?, self.cache.room(feed.sequence)?);
+            if count > room {
+                return Err(CacheError::Full { len, room, wanted: count }.into());
             }
             if let Outputs::Rows(rows) = feed.outputs
                 && !(rows.is_sorted_by(|a, b| a < b) && rows.last().is_none_or(|r| *r < count))

@@ -3,6 +3,7 @@
 mod backends;
 mod bench;
 mod chat;
+mod classify;
 mod completions;
 mod config;
 mod conformance;
@@ -28,7 +29,9 @@ pub enum Command {
     Generate(generate::Generate),
     /// Talk with a chat model
     Chat(chat::Chat),
-    /// Compute logits for token ids from a safetensors file
+    /// Classify texts with a LlamaForSequenceClassification checkpoint
+    Classify(classify::Classify),
+    /// Compute logits, losses, hidden states and attentions from a safetensors file
     Forward(forward::Forward),
     /// Turn text into token ids
     Tokenize(tokenize::Tokenize),
@@ -60,6 +63,7 @@ impl Command {
         match self {
             Command::Generate(c) => c.run(),
             Command::Chat(c) => c.run(),
+            Command::Classify(c) => c.run(),
             Command::Forward(c) => c.run(),
             Command::Tokenize(c) => c.run(),
             Command::Detokenize(c) => c.run(),

@@ -187,7 +187,11 @@ impl LlamaConfig {
         let problem_type = match f.text("problem_type")? {
             None => None,
             Some(name) => Some(ProblemType::from_name(name).ok_or_else(|| {
-                f.wrong("problem_type", name, format!("be one of {}", ProblemType::ALL.map(ProblemType::name).join(", ")))
+                f.wrong(
+                    "problem_type",
+                    name,
+                    format!("be one of {}", ProblemType::ALL.map(ProblemType::name).join(", ")),
+                )
             })?),
         };
         Ok(LlamaConfig {

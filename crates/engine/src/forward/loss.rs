@@ -80,7 +80,11 @@ pub(super) fn of_classes(
 
 fn check_size(labels: &Labels, size: usize, rule: String) -> Result<(), ForwardError> {
     let found = labels.shape().to_vec();
-    if found.iter().product::<usize>() == size { Ok(()) } else { Err(ForwardError::Shape { tensor: "labels", found, rule }) }
+    if found.iter().product::<usize>() == size {
+        Ok(())
+    } else {
+        Err(ForwardError::Shape { tensor: "labels", found, rule })
+    }
 }
 
 fn integers<'a>(labels: &'a Labels, what: &str) -> Result<&'a Array<i64>, ForwardError> {
@@ -163,7 +167,9 @@ mod tests {
         let classes = of_classes(&x, &ints(&[2], &[0, 1]), None).unwrap();
         let expected = ((1.0 + (-1.0f64).exp()).ln() + (1.0 + (-2.0f64).exp()).ln()) / 2.0;
         assert!((classes - expected).abs() < 1e-12);
-        assert!((of_classes(&x, &ints(&[2, 1], &[0, -100]), None).unwrap() - (1.0 + (-1.0f64).exp()).ln()).abs() < 1e-12);
+        assert!(
+            (of_classes(&x, &ints(&[2, 1], &[0, -100]), None).unwrap() - (1.0 + (-1.0f64).exp()).ln()).abs() < 1e-12
+        );
         let labels = floats(&[2, 2], &[1.0, 0.0, 0.0, 1.0]);
         let each = of_classes(&x, &labels, None).unwrap();
         let softplus = |x: f64| (1.0 + x.exp()).ln();

@@ -45,9 +45,8 @@ pub(super) fn plan(
 ) -> Result<RowPlan, ForwardError> {
     let masked = masked(inputs, dims, row);
     let everything = || (0..dims.length).collect::<Vec<_>>();
-    let columns = |kept: &[usize]| -> Vec<usize> {
-        cached.iter().copied().chain(kept.iter().map(|t| dims.past + t)).collect()
-    };
+    let columns =
+        |kept: &[usize]| -> Vec<usize> { cached.iter().copied().chain(kept.iter().map(|t| dims.past + t)).collect() };
     match &inputs.attention_mask {
         None if packed => {
             let kept = everything();

@@ -18,8 +18,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use thiserror::Error;
 
-use super::past::PastRow;
 use super::Past;
+use super::past::PastRow;
 use crate::error::EngineError;
 use crate::session::Session;
 

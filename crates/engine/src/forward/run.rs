@@ -148,9 +148,7 @@ impl<'a> Pass<'a> {
         let plans = rows
             .iter()
             .zip(of_past)
-            .map(|(row, past)| {
-                mask::plan(self.inputs, self.dims, *row, &past.columns, self.exact[*row], self.packed)
-            })
+            .map(|(row, past)| mask::plan(self.inputs, self.dims, *row, &past.columns, self.exact[*row], self.packed))
             .collect::<Result<Vec<_>, _>>()?;
         let rows: Vec<RowFeed<'_>> = rows
             .iter()
@@ -282,14 +280,8 @@ impl<'a> Results<'a> {
         Results {
             pass,
             logits: vec![(Vec::new(), Vec::new()); batch],
-            hidden_states: zeros(
-                pass.options.hidden_states,
-                &[c.num_hidden_layers + 1, batch, length, c.hidden_size],
-            ),
-            attentions: zeros(
-                pass.options.attentions,
-                &[c.num_hidden_layers, batch, heads, length, past + length],
-            ),
+            hidden_states: zeros(pass.options.hidden_states, &[c.num_hidden_layers + 1, batch, length, c.hidden_size]),
+            attentions: zeros(pass.options.attentions, &[c.num_hidden_layers, batch, heads, length, past + length]),
             last_hidden_state: zeros(base, &[batch, length, c.hidden_size]),
         }
     }
