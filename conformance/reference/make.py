@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws progress bars into the log
     # Imported after the arguments are read: torch takes seconds to load.
+    import forward_cases
     import graph_groups
     import quant
     import sampling_cases
@@ -52,8 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     cases = {f"model/{case.name}": case for case in tiny_cases.CASES}
     quants = {f"quant/{name}": name for name in quant.NAMES}
     groups = graph_groups.groups()
+    forwards = {f"forward/{model.name}": model for model in forward_cases.MODELS}
     texts = {sampling_cases.NAME: sampling_cases.make, tokenizer_cases.NAME: tokenizer_cases.make}
-    known = [*quants, *groups, *cases, *texts, REAL]
+    known = [*quants, *groups, *cases, *forwards, *texts, REAL]
     if options.list:
         print("\n".join(known))
         return 0
@@ -77,6 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
             return out / f"{name}.safetensors"
         if name in texts:
             return texts[name](out)
+        if name in forwards:
+            forward_cases.make(forwards[name], out / name)
+            return out / name
         if name in cases:
             tiny_models.make(cases[name], out / name)
             return out / name
@@ -106,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _strays(suite: Path, known: list[str]) -> list[Path]:
     """Entries of the suite's folders that no fixture accounts for."""
-    found = [path for part in ("quant", "op", "module", "model", "generate") for path in sorted((suite / part).glob("*"))]
+    found = [path for part in ("quant", "op", "module", "model", "forward", "generate") for path in sorted((suite / part).glob("*"))]
     stem = lambda path: path.name.removesuffix(".safetensors").removesuffix(".toml")
     return [path for path in found if f"{path.parent.name}/{stem(path)}" not in known]
 

@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod cache;
+pub mod forward;
 pub mod generate;
 pub mod model;
 pub mod module;
@@ -28,6 +29,7 @@ pub fn all(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
     cases.extend(op::cases(suite)?);
     cases.extend(module::cases(suite)?);
     cases.extend(model::cases(suite)?);
+    cases.extend(forward::cases(suite)?);
     cases.extend(cache::cases(suite)?);
     cases.extend(tokenizer::cases(suite)?);
     cases.extend(generate::cases(suite)?);

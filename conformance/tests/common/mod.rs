@@ -42,7 +42,8 @@ pub fn reference_by(way: Way, threads: usize) -> DeviceHandle {
     registry(way).open("reference", 0, &options).unwrap()
 }
 
-fn registry(way: Way) -> Registry {
+/// A registry that has the reference backend.
+pub fn registry(way: Way) -> Registry {
     match way {
         Way::Linked => Registry::linked().unwrap(),
         Way::Loopback => {
@@ -62,9 +63,14 @@ fn registry(way: Way) -> Registry {
 
 /// The reference backend, denying that it has any macro operation.
 pub fn reference_without_macros() -> DeviceHandle {
+    core_only_registry().open("core-only", 0, &Options::default()).unwrap()
+}
+
+/// A registry that has it, as `core-only`.
+pub fn core_only_registry() -> Registry {
     let mut registry = Registry::linked().unwrap();
     registry.register(Box::new(CoreOnly)).unwrap();
-    registry.open("core-only", 0, &Options::default()).unwrap()
+    registry
 }
 
 /// The checkpoint at `path` on `device`.

@@ -175,7 +175,7 @@ fn forward_names_what_is_wrong_with_its_inputs() {
     write("input_ids", Dtype::I32, &[1, 2], &[0, 0, 0, 0, 255, 255, 255, 255]);
     assert!(run().contains("`input_ids`[0, 1] is -1"));
     write("input_ids", Dtype::I32, &[1, 1], &9999i32.to_le_bytes());
-    assert!(run().contains("token id 9999"));
+    assert!(run().contains("`input_ids`[0, 0] is 9999"));
     write("input_ids", Dtype::I32, &[1, 500], &[0; 2000]);
     assert!(run().contains("has room for"));
 }

@@ -118,6 +118,29 @@ impl Attention for EagerAttention {
     }
 }
 
+/// Attention through a mask that the caller supplies, in core operations: a token may look wherever
+/// [`StepInput::ContextMask`] lets it, also at later tokens of the same run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MaskedAttention;
+
+impl Attention for MaskedAttention {
+    fn name(&self) -> &str {
+        "masked"
+    }
+
+    fn emit(
+        &self,
+        g: &mut GraphBuilder,
+        qkv: Qkv,
+        planes: &[ValueId],
+        spec: &AttentionSpec,
+        blocks: usize,
+    ) -> Result<Attended, GraphError> {
+        let attended = EagerAttention.emit(g, qkv, planes, spec, blocks)?;
+        Ok(Attended { probabilities: None, ..attended })
+    }
+}
+
 fn append(g: &mut GraphBuilder, qkv: Qkv, planes: &[ValueId]) -> Result<[ValueId; 2], GraphError> {
     let slot = g.step_input(StepInput::Slot)?;
     Ok([g.kv_append(planes[0], qkv.k, slot)?, g.kv_append(planes[1], qkv.v, slot)?])

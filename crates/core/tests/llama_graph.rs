@@ -34,6 +34,8 @@ fn graph(config: &LlamaConfig, untied: bool, attention: &dyn Attention, hidden_s
         input: Input::Tokens,
         window: None,
         hidden_states,
+        last_hidden_state: false,
+        head: camelid_core::llama::Head::LanguageModel,
     };
     build(config, &weight_types(config, untied), &options).unwrap()
 }
@@ -148,6 +150,8 @@ fn a_weight_that_does_not_fit_is_named_with_its_place() {
         input: Input::Tokens,
         window: None,
         hidden_states: false,
+        last_hidden_state: false,
+        head: camelid_core::llama::Head::LanguageModel,
     };
     let error = build(&c, &types, &options).unwrap_err().to_string();
     assert!(error.starts_with("linear at model.layers.1.mlp: operand `w` is f32 [90, 201]"), "{error}");

@@ -50,6 +50,40 @@ pub enum EngineError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// The model has no logits of tokens.
+    #[error("{path}: text cannot be generated: the model is {is}", path = path.display())]
+    NoLanguageHead {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it is, and what to do.
+        is: String,
+    },
+    /// The model is no classifier.
+    #[error(
+        "{path}: the model is no classifier: its config.json does not name LlamaForSequenceClassification; use a \
+         checkpoint with a `score.weight`", path = path.display()
+    )]
+    NoClassifier {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// The inputs of a forward pass do not go together.
+    #[error(transparent)]
+    Forward(#[from] crate::forward::ForwardError),
+    /// A file with a past cannot be written or used.
+    #[error(transparent)]
+    PastFile(#[from] crate::forward::PastFileError),
+    /// Tokens that look at later ones, more than one run of the device takes.
+    #[error(
+        "the attention mask lets {tokens} tokens look at each other, but a run takes {limit} such tokens; use a mask \
+         that looks ahead less far, or shorter sequences"
+    )]
+    MaskTooWide {
+        /// Tokens that have to be computed together.
+        tokens: usize,
+        /// Tokens of a run.
+        limit: usize,
+    },
     /// The checkpoint brings no chat template.
     #[error(
         "{path}: the model has no chat template (`chat_template` in tokenizer_config.json or in the GGUF file); it may not \

@@ -9,6 +9,7 @@
 
 pub mod cache;
 mod error;
+pub mod forward;
 pub mod generate;
 pub mod generation_config;
 mod model;

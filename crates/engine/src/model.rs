@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use camelid_core::backend::{Placement, Weight};
 use camelid_core::graph::TensorType;
 use camelid_core::llama::rope::RopeScaling;
-use camelid_core::llama::{LlamaConfig, tensors};
+use camelid_core::llama::{Head, LlamaConfig, tensors};
 use camelid_core::tokenizer::{EncodeOptions, TokenId, Tokenizer as _};
 use camelid_host::{Buffer, DeviceHandle};
 use camelid_tokenizer::{HfTokenizer, RenderOptions};
 use camelid_weights::{Checkpoint, Strictness};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
@@ -27,6 +28,8 @@ pub struct Model {
     weights: HashMap<String, Buffer>,
     weight_types: HashMap<String, TensorType>,
     rope_divisors: Option<Vec<f32>>,
+    kind: Kind,
+    fingerprint: String,
     device: DeviceHandle,
     report: LoadReport,
 }
@@ -89,7 +92,12 @@ impl Model {
             Some(json) => GenerationConfig::from_value(json)
                 .map_err(|source| EngineError::GenerationConfig { path: path.clone(), source })?,
         };
-        let expected = tensors::expected(&config, checkpoint.tensor(tensors::LM_HEAD).is_some());
+        let kind = Kind::of(checkpoint, &config);
+        let language_model = kind.head == Head::LanguageModel;
+        let mut expected = tensors::expected(&config, language_model && checkpoint.tensor(tensors::LM_HEAD).is_some());
+        if let Head::Classes { num_labels } = kind.head {
+            expected.push(tensors::score(&config, num_labels));
+        }
         let mut report = LoadReport {
             unused_tensors: checkpoint.check_against(&expected, Strictness::Lenient)?.unexpected,
             ..LoadReport::default()
@@ -101,7 +109,7 @@ impl Model {
                 report.unused_tensors
             );
         }
-        if config.tie_word_embeddings {
+        if config.tie_word_embeddings && language_model {
             // transformers ties whatever the file holds.
             report.unused_tensors.extend(checkpoint.tensor(tensors::LM_HEAD).map(|t| t.name.clone()));
         }
@@ -132,6 +140,7 @@ impl Model {
             done += len;
             progress(done, total);
         }
+        let fingerprint = fingerprint(checkpoint, &config);
         report.duration = start.elapsed();
         tracing::debug!(?report, "weights loaded");
         Ok(Model {
@@ -142,6 +151,8 @@ impl Model {
             weights,
             weight_types,
             rope_divisors: checkpoint.rope_freqs().map(<[f32]>::to_vec),
+            kind,
+            fingerprint,
             device,
             report,
         })
@@ -165,6 +176,58 @@ impl Model {
     /// What loading did.
     pub fn report(&self) -> &LoadReport {
         &self.report
+    }
+
+    /// What the model ends in: the head of a language model, of a classifier, or none.
+    pub fn head(&self) -> Head {
+        self.kind.head
+    }
+
+    /// Columns of the logits; 1 for a model without a head.
+    pub fn logits_width(&self) -> usize {
+        match self.kind.head {
+            Head::LanguageModel => self.config.vocab_size,
+            Head::Classes { num_labels } => num_labels,
+            Head::None => 1,
+        }
+    }
+
+    /// Whether `config.json` says that this is a base model, `LlamaModel`, even where its embeddings would make a head.
+    pub fn is_base_model(&self) -> bool {
+        self.kind.base
+    }
+
+    /// `pad_token_id` as `config.json` has it; old checkpoints write -1, which no token is.
+    pub fn pad_token_id(&self) -> Option<i64> {
+        self.kind.pad_token_id
+    }
+
+    /// A digest that tells models apart: of the configuration, and of the names, types, shapes and first bytes of the
+    /// tensors.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// # Errors
+    /// [`EngineError::NoLanguageHead`] if the model gives no logits of tokens.
+    pub fn require_language_head(&self) -> Result<(), EngineError> {
+        let is = match self.kind.head {
+            Head::LanguageModel => return Ok(()),
+            Head::Classes { num_labels } => format!("a classifier of {num_labels} labels; use `camelid classify`"),
+            Head::None => "a base model, which has no lm_head.weight; use a LlamaForCausalLM checkpoint".into(),
+        };
+        Err(EngineError::NoLanguageHead { path: self.path.clone(), is })
+    }
+
+    /// How many labels the classifier scores.
+    ///
+    /// # Errors
+    /// [`EngineError::NoClassifier`] if the model is none.
+    pub fn num_labels(&self) -> Result<usize, EngineError> {
+        match self.kind.head {
+            Head::Classes { num_labels } => Ok(num_labels),
+            _ => Err(EngineError::NoClassifier { path: self.path.clone() }),
+        }
     }
 
     /// The tokenizer.
@@ -218,6 +281,56 @@ impl Model {
     pub(crate) fn rope_divisors(&self) -> Option<&[f32]> {
         self.rope_divisors.as_deref()
     }
+}
+
+/// What a checkpoint is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    head: Head,
+    base: bool,
+    pad_token_id: Option<i64>,
+}
+
+impl Kind {
+    /// By the architectures that `config.json` names and the tensors that are there: a classifier if it says so, or says
+    /// nothing and has a score head alone; a base model if it names no language model and has no head; otherwise a
+    /// language model, whose head is the embedding table where the checkpoint has none.
+    fn of(checkpoint: &Checkpoint, config: &LlamaConfig) -> Kind {
+        let json = checkpoint.config();
+        let named = json.get("architectures").and_then(Value::as_array).into_iter().flatten();
+        let named: Vec<&str> = named.filter_map(Value::as_str).collect();
+        let is = |suffix: &str| named.iter().any(|n| n.ends_with(suffix));
+        let has = |tensor| checkpoint.tensor(tensor).is_some();
+        let language_model = named.is_empty() || is("ForCausalLM");
+        let classifier =
+            is("ForSequenceClassification") || (named.is_empty() && has(tensors::SCORE) && !has(tensors::LM_HEAD));
+        let head = if classifier {
+            Head::Classes { num_labels: config.num_labels }
+        } else if language_model || has(tensors::LM_HEAD) || config.tie_word_embeddings {
+            Head::LanguageModel
+        } else {
+            Head::None
+        };
+        let base = !classifier && !language_model;
+        Kind { head, base, pad_token_id: json.get("pad_token_id").and_then(Value::as_i64) }
+    }
+}
+
+fn fingerprint(checkpoint: &Checkpoint, config: &LlamaConfig) -> String {
+    use std::fmt::Write;
+    let mut digest = Sha256::new();
+    let c = config;
+    let sizes = [c.num_hidden_layers, c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim];
+    digest.update(format!("{sizes:?} {} {:?} {:?}", c.rms_norm_eps, c.hidden_act, c.rope));
+    for tensor in checkpoint.tensors() {
+        digest.update(format!("{} {} {:?}", tensor.name, tensor.dtype, tensor.shape));
+        let bytes = tensor.bytes();
+        digest.update(&bytes[..bytes.len().min(64)]);
+    }
+    digest.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The configuration of a checkpoint.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use camelid_core::Cache;
-use camelid_core::attention::CausalAttention;
+use camelid_core::attention::{Attention, CausalAttention, EagerAttention, MaskedAttention};
 use camelid_core::backend::{BufferDesc, BufferUsage, Weight};
 use camelid_core::graph::{Graph, StepInput, SymbolRange, SymbolValues, TensorType, ValueId, ValueKind};
 use camelid_core::llama::rope::Rotary;
-use camelid_core::llama::{self, GraphOptions, Input, ROPE_COS, ROPE_SIN};
+use camelid_core::llama::{self, GraphOptions, Head, Input, ROPE_COS, ROPE_SIN};
 use camelid_core::{Bytes, DType};
 use camelid_host::{Buffer, LoweredOp, Plan};
 
@@ -21,6 +21,26 @@ use crate::rotation::Rotation;
 const LOGITS_BYTES: usize = 64 << 20;
 /// Most elements lowered attention may gather for one run, keys and values each.
 const GATHERED_ELEMENTS: usize = 16 << 20;
+/// Most bytes that the hidden states and attentions of one run may take; more tokens go in several runs.
+const TAP_BYTES: usize = 256 << 20;
+
+/// What a session's graphs start from and give out besides the logits. Each combination has plans of its own over the
+/// same cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taps {
+    /// Embeddings come in, no token ids.
+    pub embeds: bool,
+    /// `hidden_states.0` and so on.
+    pub hidden_states: bool,
+    /// `last_hidden_state`; not together with `hidden_states`, which have it.
+    pub last_hidden_state: bool,
+    /// `attentions.0` and so on.
+    pub attentions: bool,
+    /// The caller says what each token looks at.
+    pub masked: bool,
+    /// No logits.
+    pub headless: bool,
+}
 
 /// What a session runs, and the memory it runs on.
 pub(crate) struct Plans {
@@ -31,8 +51,8 @@ pub(crate) struct Plans {
     pub inputs: HashMap<StepInput, Buffer>,
     /// Rows for a rotary embedding that has no tables.
     pub rotation: Option<Rotation>,
-    /// `[O, vocab_size] f32`.
-    pub logits: Buffer,
+    /// Where each output is read, by its name; all are f32.
+    pub outputs: HashMap<String, Buffer>,
     /// The cache's planes, of all layers.
     pub planes: Vec<Plane>,
     /// What the device computes from core operations.
@@ -43,13 +63,26 @@ pub(crate) struct Plans {
 pub(crate) struct CompiledPlan {
     pub plan: Plan,
     pub inputs: Vec<StepInput>,
+    /// Its outputs by name.
+    pub outputs: Vec<(String, TensorType)>,
     pub range: SymbolRange,
 }
 
 /// The memory behind one state of the graph.
 pub(crate) struct Plane {
+    /// The state's name, `cache.LAYER.k` or `cache.LAYER.v`.
+    pub name: String,
+    pub dtype: DType,
+    /// Elements of a row.
+    pub width: usize,
     pub buffer: Buffer,
     pub row_bytes: usize,
+}
+
+/// Memory that all plans of a session have in common, by name: the cache's planes and the RoPE tables.
+#[derive(Default)]
+pub(crate) struct Shared {
+    by_name: HashMap<String, Buffer>,
 }
 
 impl Plans {
@@ -59,31 +92,39 @@ impl Plans {
         options: &SessionOptions,
         cache: &dyn Cache,
         context_size: usize,
+        taps: Taps,
+        shared: &mut Shared,
     ) -> Result<Plans, EngineError> {
-        let (graphs, lowered) = PlanBuilder { model, options, cache, context_size }.graphs()?;
+        let (graphs, lowered) = PlanBuilder { model, options, cache, context_size, taps }.graphs()?;
         let general = graphs.last().expect("there is a plan for every step");
-        let mut buffers = Buffers { model, by_name: HashMap::new(), context_size };
+        let mut buffers = Buffers { model, by_name: HashMap::new(), shared, context_size };
         for graph in &graphs {
             buffers.allocate(graph, general.range())?;
         }
         let compiled = graphs.iter().map(|graph| buffers.compile(graph)).collect::<Result<_, _>>()?;
-        let mut inputs = HashMap::new();
+        let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
         let mut planes = Vec::new();
-        for (_, value) in general.bound_values() {
-            match (value.kind, buffers.by_name.get(&value.name)) {
+        for (id, value) in general.bound_values() {
+            let name = if value.kind == ValueKind::Computed { &output_name(general, id) } else { &value.name };
+            match (value.kind, buffers.get(name)) {
                 (ValueKind::Step(input), Some(buffer)) => {
                     inputs.insert(input, buffer.clone());
                 }
                 (ValueKind::State, Some(buffer)) => {
                     let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
-                    let row_bytes = value.ty.dtype.row_bytes(width).expect("a plane's type has no blocks");
-                    planes.push(Plane { buffer: buffer.clone(), row_bytes });
+                    let dtype = value.ty.dtype;
+                    let row_bytes = dtype.row_bytes(width).expect("a plane's type has no blocks");
+                    let (name, buffer) = (name.clone(), buffer.clone());
+                    planes.push(Plane { name, dtype, width, buffer, row_bytes });
+                }
+                (ValueKind::Computed, Some(buffer)) => {
+                    outputs.insert(name.clone(), buffer.clone());
                 }
                 _ => {}
             }
         }
         let rotation = Rotation::new(Rotary::new(model.config(), model.rope_divisors()), &buffers.by_name);
-        Ok(Plans { compiled, inputs, rotation, logits: buffers.by_name[LOGITS].clone(), planes, lowered })
+        Ok(Plans { compiled, inputs, rotation, outputs, planes, lowered })
     }
 
     /// The range of the plan that fits every run.
@@ -98,11 +139,10 @@ pub fn placed_graph(model: &Model, options: &SessionOptions) -> Result<(Graph, V
     options.check()?;
     let context_size = options.context_size.unwrap_or(model.config().max_position_embeddings);
     let cache = make_cache(options, model)?;
-    let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size }.graphs()?;
+    let taps = Taps::default();
+    let (mut graphs, lowered) = PlanBuilder { model, options, cache: &*cache, context_size, taps }.graphs()?;
     Ok((graphs.pop().expect("there is a plan for every step"), lowered))
 }
-
-const LOGITS: &str = "logits";
 
 /// The cache that the options ask for, for sequences of `model`.
 ///
@@ -141,13 +181,19 @@ struct PlanBuilder<'a> {
     options: &'a SessionOptions,
     cache: &'a dyn Cache,
     context_size: usize,
+    taps: Taps,
 }
 
 impl PlanBuilder<'_> {
     /// The graphs, the one that fits every run last, as the device computes them, and what was lowered for that.
     fn graphs(&self) -> Result<(Vec<Graph>, Vec<LoweredOp>), EngineError> {
         let config = self.model.config();
-        let mut tokens = self.options.batch_size.min(self.cache.layout().num_slots);
+        let slots = self.cache.layout().num_slots;
+        let mut tokens = self.options.batch_size.min(slots).min((TAP_BYTES / self.tapped_bytes().max(1)).max(1));
+        if self.taps.masked {
+            // Tokens that look at later ones cannot wait for another run.
+            tokens = tokens.max(self.context_size.min(slots));
+        }
         let (mut general, lowered) = self.graph(self.general_range(tokens))?;
         let gathers = |v: &camelid_core::graph::Value| matches!(v.kind, ValueKind::Step(StepInput::ContextRow { .. }));
         if general.values().iter().any(gathers) {
@@ -156,27 +202,44 @@ impl PlanBuilder<'_> {
             tokens = tokens.min((GATHERED_ELEMENTS / per_token).max(1));
             (general, _) = self.graph(self.general_range(tokens))?;
         }
-        let one = SymbolRange { min: symbols(1, 1, 1, 1), max: symbols(1, 1, 1, self.context_size) };
+        let rows = usize::from(!self.taps.headless);
+        let one = SymbolRange { min: symbols(1, 1, rows, 1), max: symbols(1, 1, rows, self.context_size) };
         Ok((vec![self.graph(one)?.0, general], lowered))
     }
 
+    /// Bytes of hidden states and attentions that a token of a run may leave.
+    fn tapped_bytes(&self) -> usize {
+        let c = self.model.config();
+        let hidden = if self.taps.hidden_states { (c.num_hidden_layers + 1) * c.hidden_size } else { 0 };
+        let attentions = if self.taps.attentions { c.num_hidden_layers * c.num_attention_heads } else { 0 };
+        (hidden + attentions.saturating_mul(self.context_size)).saturating_mul(size_of::<f32>())
+    }
+
     fn general_range(&self, tokens: usize) -> SymbolRange {
-        let vocab_size = self.model.config().vocab_size;
-        let rows = (LOGITS_BYTES / (vocab_size * size_of::<f32>())).clamp(1, tokens);
+        let width = self.model.logits_width();
+        let fitting = if self.taps.masked { tokens } else { LOGITS_BYTES / (width * size_of::<f32>()) };
+        let rows = if self.taps.headless { 0 } else { fitting.clamp(1, tokens) };
         let max = symbols(tokens, self.options.max_sequences.min(tokens), rows, self.context_size);
         SymbolRange { min: symbols(1, 1, 0, 1), max }
     }
 
     fn graph(&self, range: SymbolRange) -> Result<(Graph, Vec<LoweredOp>), EngineError> {
+        let attention: &dyn Attention = match (self.taps.attentions, self.taps.masked) {
+            (true, _) => &EagerAttention,
+            (false, true) => &MaskedAttention,
+            (false, false) => &CausalAttention,
+        };
         let options = GraphOptions {
-            attention: &CausalAttention,
+            attention,
             layout: self.cache.layout(),
             kv_dtype: self.options.kv_dtype,
             range,
             positions: self.context_size,
-            input: Input::Tokens,
+            input: if self.taps.embeds { Input::Embeds } else { Input::Tokens },
             window: None,
-            hidden_states: false,
+            hidden_states: self.taps.hidden_states,
+            last_hidden_state: self.taps.last_hidden_state,
+            head: if self.taps.headless { Head::None } else { self.model.head() },
         };
         let graph = llama::build(self.model.config(), self.model.weight_types(), &options)
             .map_err(|source| EngineError::Graph { path: self.model.path().to_owned(), source })?;
@@ -193,10 +256,15 @@ fn symbols(tokens: usize, sequences: usize, outputs: usize, context: usize) -> S
 struct Buffers<'a> {
     model: &'a Model,
     by_name: HashMap<String, Buffer>,
+    shared: &'a mut Shared,
     context_size: usize,
 }
 
 impl Buffers<'_> {
+    fn get(&self, name: &str) -> Option<&Buffer> {
+        self.by_name.get(name).or_else(|| self.shared.by_name.get(name))
+    }
+
     fn allocate(&mut self, graph: &Graph, range: &SymbolRange) -> Result<(), EngineError> {
         for (id, value) in graph.bound_values() {
             let (name, usage) = match value.kind {
@@ -209,7 +277,7 @@ impl Buffers<'_> {
                 ValueKind::State => (value.name.clone(), BufferUsage::State),
                 ValueKind::Computed => (output_name(graph, id), BufferUsage::Output),
             };
-            if self.by_name.contains_key(&name) {
+            if self.get(&name).is_some() {
                 continue;
             }
             let size = value.ty.bytes(&range.max).ok_or_else(|| EngineError::Option {
@@ -219,13 +287,15 @@ impl Buffers<'_> {
             })?;
             // A buffer of no bytes is nothing a device needs to understand.
             let desc = BufferDesc { name: name.clone(), size: size.max(4), usage };
-            self.by_name.insert(name, self.model.device().alloc(desc)?);
+            let buffer = self.model.device().alloc(desc)?;
+            let of = if value.kind == ValueKind::State { &mut self.shared.by_name } else { &mut self.by_name };
+            of.insert(name, buffer);
         }
         Ok(())
     }
 
     fn load_rope_tables(&mut self, ty: &TensorType) -> Result<(), EngineError> {
-        if self.by_name.contains_key(ROPE_COS) {
+        if self.get(ROPE_COS).is_some() {
             return Ok(());
         }
         let rotary = Rotary::new(self.model.config(), self.model.rope_divisors());
@@ -234,7 +304,7 @@ impl Buffers<'_> {
             debug_assert_eq!(ty.dtype, DType::F32);
             let data = Bytes::from(table.into_iter().flat_map(f32::to_ne_bytes).collect::<Vec<u8>>());
             let weight = Weight { name: name.into(), ty: *ty, data, may_repack: false };
-            self.by_name.insert(name.into(), self.model.device().load_weight(weight)?.0);
+            self.shared.by_name.insert(name.into(), self.model.device().load_weight(weight)?.0);
         }
         Ok(())
     }
@@ -244,7 +314,7 @@ impl Buffers<'_> {
         let mut inputs = Vec::new();
         for (id, value) in graph.bound_values() {
             let name = if value.kind == ValueKind::Computed { &output_name(graph, id) } else { &value.name };
-            let buffer = self.by_name.get(name).or_else(|| self.model.weight(name));
+            let buffer = self.get(name).or_else(|| self.model.weight(name));
             let buffer = buffer.ok_or_else(|| EngineError::Graph {
                 path: self.model.path().to_owned(),
                 source: camelid_core::graph::GraphError::Unbound(name.clone()),
@@ -255,7 +325,8 @@ impl Buffers<'_> {
             }
         }
         let plan = self.model.device().compile(graph, &bindings)?;
-        Ok(CompiledPlan { plan, inputs, range: *graph.range() })
+        let outputs = graph.outputs().iter().map(|o| (o.name.clone(), graph.value(o.value).ty)).collect();
+        Ok(CompiledPlan { plan, inputs, outputs, range: *graph.range() })
     }
 }
 

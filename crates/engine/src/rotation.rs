@@ -39,7 +39,7 @@ impl Rotation {
 fn rows(rotary: &Rotary, run: &Run<'_>) -> (Vec<u8>, Vec<u8>) {
     let (mut cos, mut sin) = (Vec::new(), Vec::new());
     for part in &run.parts {
-        let positions = (0..part.tokens.len()).map(|i| part.position(i));
+        let positions = (0..part.len()).map(|i| part.position(i));
         let (c, s) = rotary.rows(part.rope_length, positions);
         cos.extend(c.into_iter().flat_map(f32::to_ne_bytes));
         sin.extend(s.into_iter().flat_map(f32::to_ne_bytes));
@@ -53,7 +53,7 @@ mod tests {
     use camelid_core::llama::LlamaConfig;
 
     use super::*;
-    use crate::step::Part;
+    use crate::step::{Content, Part};
 
     fn floats(bytes: &[u8]) -> Vec<f32> {
         bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect()
@@ -68,10 +68,11 @@ mod tests {
         let part = |sequence, start, tokens, positions, rope_length| Part {
             sequence: SequenceId(sequence),
             start,
-            tokens,
+            content: Content::Tokens(tokens),
             positions,
             rope_length,
             outputs: Vec::new(),
+            mask: None,
         };
         let parts = vec![part(0, 30, &[5, 6], None, 40), part(1, 0, &[7], Some(&[3]), 4)];
         let (cos, sin) = rows(&rotary, &Run { parts });

@@ -8,22 +8,79 @@ use camelid_core::graph::{StepInput, SymbolValues};
 use camelid_core::ops::softmax::MASKED;
 use camelid_core::tokenizer::TokenId;
 
+/// What the new tokens of a sequence are given as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content<'a> {
+    /// Token ids.
+    Tokens(&'a [TokenId]),
+    /// Embeddings, `[tokens, width]`.
+    Embeds { values: &'a [f32], width: usize },
+}
+
+impl<'a> Content<'a> {
+    /// How many tokens.
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Tokens(ids) => ids.len(),
+            Content::Embeds { values, width } => values.len() / width,
+        }
+    }
+
+    /// Some of them.
+    pub fn slice(&self, range: Range<usize>) -> Content<'a> {
+        match *self {
+            Content::Tokens(ids) => Content::Tokens(&ids[range]),
+            Content::Embeds { values, width } => {
+                Content::Embeds { values: &values[range.start * width..range.end * width], width }
+            }
+        }
+    }
+}
+
+/// What each new token may look at, in place of everything before it: `[tokens, width]`, what is added to the score of
+/// each token of the sequence, [`MASKED`] for none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaskRows<'a> {
+    pub values: &'a [f32],
+    /// Tokens of the sequence, the new ones included.
+    pub width: usize,
+}
+
+impl<'a> MaskRows<'a> {
+    /// The row of new token `i`.
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.values[i * self.width..(i + 1) * self.width]
+    }
+}
+
 /// One sequence's part in a run of the device: some of its new tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Part<'a> {
     pub sequence: SequenceId,
     /// Index in the sequence of the first token.
     pub start: usize,
-    pub tokens: &'a [TokenId],
+    pub content: Content<'a>,
     /// Positions for RoPE; the index in the sequence if `None`.
     pub positions: Option<&'a [u32]>,
     /// Length of the sequence after the whole step, for a rotary embedding that depends on it.
     pub rope_length: usize,
-    /// The tokens whose logits are wanted, as indices into `tokens`.
+    /// The tokens whose logits are wanted, as indices into this part's.
     pub outputs: Vec<usize>,
+    /// What they look at; each everything before it if `None`. Its rows are those of this part's tokens.
+    pub mask: Option<MaskRows<'a>>,
 }
 
 impl Part<'_> {
+    /// How many tokens.
+    pub fn len(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Tokens of the sequence up to the last one of this part.
+    pub fn end(&self) -> usize {
+        self.start + self.len()
+    }
+
     /// The position of token `i` of the part.
     pub fn position(&self, i: usize) -> usize {
         self.positions.map_or(self.start + i, |list| list[i] as usize)
@@ -39,9 +96,9 @@ pub(crate) struct Run<'a> {
 impl Run<'_> {
     /// The symbols of this run.
     pub fn symbols(&self) -> SymbolValues {
-        let context = self.parts.iter().map(|p| p.start + p.tokens.len()).max().unwrap_or(0);
+        let context = self.parts.iter().map(Part::end).max().unwrap_or(0);
         SymbolValues::new(
-            self.parts.iter().map(|p| p.tokens.len()).sum(),
+            self.parts.iter().map(Part::len).sum(),
             self.parts.len(),
             self.parts.iter().map(|p| p.outputs.len()).sum(),
             context,
@@ -51,7 +108,10 @@ impl Run<'_> {
     /// The bytes of one input, in the layout its documentation gives.
     pub fn contents(&self, input: StepInput, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
         match input {
-            StepInput::Tokens => Ok(ints(self.each_token(|p, i| p.tokens[i] as usize))),
+            StepInput::Tokens => Ok(ints(self.parts.iter().flat_map(|p| match p.content {
+                Content::Tokens(ids) => ids.iter().map(|id| *id as usize).collect(),
+                Content::Embeds { .. } => Vec::new(),
+            }))),
             StepInput::Positions => Ok(ints(self.each_token(|p, i| p.position(i)))),
             StepInput::Slot => {
                 let slots: Result<Vec<usize>, _> =
@@ -65,7 +125,7 @@ impl Run<'_> {
                 }
                 Ok(bytes(table.into_iter().map(i32::to_ne_bytes)))
             }
-            StepInput::SeqLen => Ok(ints(self.parts.iter().map(|p| p.start + p.tokens.len()))),
+            StepInput::SeqLen => Ok(ints(self.parts.iter().map(Part::end))),
             StepInput::QStart => Ok(ints(self.starts())),
             StepInput::OutRow => {
                 let rows = self.starts().into_iter().zip(&self.parts);
@@ -73,7 +133,15 @@ impl Run<'_> {
             }
             StepInput::ContextRow { kv_heads } => self.context_rows(kv_heads, cache),
             StepInput::ContextMask { window } => Ok(self.context_mask(window)),
-            StepInput::Embeds { .. } => unreachable!("graphs that start from embeddings are not built yet"),
+            StepInput::Embeds { .. } => Ok(self
+                .parts
+                .iter()
+                .flat_map(|p| match p.content {
+                    Content::Tokens(_) => &[],
+                    Content::Embeds { values, .. } => values,
+                })
+                .flat_map(|x| x.to_ne_bytes())
+                .collect()),
         }
     }
 
@@ -81,14 +149,14 @@ impl Run<'_> {
     fn starts(&self) -> Vec<usize> {
         let mut starts = vec![0];
         for part in &self.parts {
-            starts.push(starts[starts.len() - 1] + part.tokens.len());
+            starts.push(starts[starts.len() - 1] + part.len());
         }
         starts
     }
 
     fn each_token<T>(&self, f: impl Fn(&Part<'_>, usize) -> T) -> Vec<T> {
         let f = &f;
-        self.parts.iter().flat_map(|p| (0..p.tokens.len()).map(move |i| f(p, i))).collect()
+        self.parts.iter().flat_map(|p| (0..p.len()).map(move |i| f(p, i))).collect()
     }
 
     /// `[T, kv_heads, L]`: see [`StepInput::ContextRow`].
@@ -96,14 +164,13 @@ impl Run<'_> {
         let context = self.symbols().get(camelid_core::graph::Symbol::L);
         let mut rows: Vec<i32> = Vec::new();
         for part in &self.parts {
-            let len = part.start + part.tokens.len();
-            let slots: Vec<usize> = (0..len).map(|j| cache.slot(part.sequence, j)).collect::<Result<_, _>>()?;
+            let slots: Vec<usize> = (0..part.end()).map(|j| cache.slot(part.sequence, j)).collect::<Result<_, _>>()?;
             let mut token = Vec::with_capacity(kv_heads * context);
             for head in 0..kv_heads {
                 token.extend(slots.iter().map(|slot| index(slot * kv_heads + head)));
                 token.resize((head + 1) * context, -1);
             }
-            for _ in part.tokens {
+            for _ in 0..part.len() {
                 rows.extend_from_slice(&token);
             }
         }
@@ -113,14 +180,22 @@ impl Run<'_> {
     /// `[T, L]`: see [`StepInput::ContextMask`].
     fn context_mask(&self, window: Option<usize>) -> Vec<u8> {
         let context = self.symbols().get(camelid_core::graph::Symbol::L);
-        let visible: Vec<Range<usize>> = self.each_token(|p, i| {
-            let end = p.start + i + 1;
-            end.saturating_sub(window.unwrap_or(end))..end
-        });
-        let mask = visible.iter().flat_map(|seen| {
-            (0..context).map(|j| if seen.contains(&j) { 0.0f32 } else { MASKED }).map(f32::to_ne_bytes)
-        });
-        bytes(mask)
+        let mut mask: Vec<f32> = Vec::new();
+        for part in &self.parts {
+            for i in 0..part.len() {
+                let row = mask.len();
+                match &part.mask {
+                    Some(rows) => mask.extend_from_slice(&rows.row(i)[..part.end()]),
+                    None => {
+                        let end = part.start + i + 1;
+                        mask.resize(row + end.saturating_sub(window.unwrap_or(end)), MASKED);
+                        mask.resize(row + end, 0.0);
+                    }
+                }
+                mask.resize(row + context, MASKED);
+            }
+        }
+        bytes(mask.into_iter().map(f32::to_ne_bytes))
     }
 }
 
@@ -152,13 +227,9 @@ mod tests {
         let (a, b) = (cache.create().unwrap(), cache.create().unwrap());
         cache.append(b, 1).unwrap();
         cache.append(a, 3).unwrap();
-        let part = |sequence, start, tokens, outputs| Part {
-            sequence,
-            start,
-            tokens,
-            positions: None,
-            rope_length: 3,
-            outputs,
+        let part = |sequence, start, tokens, outputs| {
+            let content = Content::Tokens(tokens);
+            Part { sequence, start, content, positions: None, rope_length: 3, outputs, mask: None }
         };
         let run = Run { parts: vec![part(a, 1, &[7, 8], vec![1]), part(b, 0, &[9], vec![0])] };
         check(&run, &cache);
@@ -197,5 +268,27 @@ mod tests {
             assert_eq!(seen(None), [true, true, false, true, true, true, true, false, false]);
             assert_eq!(seen(Some(1)), [false, true, false, false, false, true, true, false, false]);
         });
+    }
+    #[test]
+    fn a_mask_of_the_callers_takes_the_place_of_causality() {
+        let mut cache = PagedCache::new(6, 2, 2, 8);
+        let (a, b) = (cache.create().unwrap(), cache.create().unwrap());
+        cache.append(a, 2).unwrap();
+        cache.append(b, 3).unwrap();
+        let rows = MaskRows { values: &[MASKED, -0.5, 0.0, MASKED], width: 2 };
+        let content = Content::Embeds { values: &[1.0, 2.0, 3.0, 4.0], width: 2 };
+        let masked =
+            Part { sequence: a, start: 0, content, positions: None, rope_length: 0, outputs: vec![], mask: Some(rows) };
+        let content = content.slice(1..2);
+        let causal =
+            Part { sequence: b, start: 2, content, positions: None, rope_length: 0, outputs: vec![], mask: None };
+        let run = Run { parts: vec![masked, causal] };
+        let get = |input| -> Vec<f32> {
+            let bytes = run.contents(input, &cache).unwrap();
+            bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect()
+        };
+        let mask = get(StepInput::ContextMask { window: None });
+        assert_eq!(mask, [MASKED, -0.5, MASKED, 0.0, MASKED, MASKED, 0.0, 0.0, 0.0]);
+        assert_eq!(get(StepInput::Embeds { hidden_size: 2 }), [1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
     }
 }

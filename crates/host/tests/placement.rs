@@ -123,6 +123,8 @@ fn lowering_goes_on_until_nothing_is_left_to_lower() {
         input: camelid_core::llama::Input::Tokens,
         window: None,
         hidden_states: false,
+        last_hidden_state: false,
+        head: camelid_core::llama::Head::LanguageModel,
     };
     let graph = camelid_core::llama::build(&config, &Default::default(), &options).unwrap();
     let (device, script) = open();

@@ -3,6 +3,7 @@
 mod backends;
 mod bench;
 mod chat;
+mod classify;
 mod completions;
 mod config;
 mod conformance;
@@ -29,7 +30,9 @@ pub enum Command {
     Generate(generate::Generate),
     /// Talk with a chat model
     Chat(chat::Chat),
-    /// Compute logits for token ids from a safetensors file
+    /// Classify texts with a LlamaForSequenceClassification checkpoint
+    Classify(classify::Classify),
+    /// Compute logits, losses, hidden states and attentions from a safetensors file
     Forward(forward::Forward),
     /// Make a model with random weights, as a Hugging Face folder
     Init(init::Init),
@@ -63,6 +66,7 @@ impl Command {
         match self {
             Command::Generate(c) => c.run(),
             Command::Chat(c) => c.run(),
+            Command::Classify(c) => c.run(),
             Command::Forward(c) => c.run(),
             Command::Init(c) => c.run(),
             Command::Tokenize(c) => c.run(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::config::LlamaConfig;
 use super::rope::Rotary;
-use super::tensors::{EMBED_TOKENS, FINAL_NORM, LM_HEAD, layer};
+use super::tensors::{EMBED_TOKENS, FINAL_NORM, LM_HEAD, SCORE, layer};
 use crate::DType;
 use crate::attention::{Attention, Qkv};
 use crate::graph::{CacheLayout, Graph, GraphBuilder, GraphError, StepInput, Symbol, SymbolRange, TensorType, ValueId};
@@ -17,6 +17,21 @@ pub enum Input {
     Tokens,
     /// Embeddings computed elsewhere.
     Embeds,
+}
+
+/// What the graph ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A score for every token of the vocabulary: `logits [O, vocab_size] f32`. The weight is [`LM_HEAD`] if the
+    /// checkpoint has one and the configuration does not tie it, and the embedding table otherwise.
+    LanguageModel,
+    /// A score for every class, of [`SCORE`]: `logits [O, num_labels] f32`.
+    Classes {
+        /// How many classes.
+        num_labels: usize,
+    },
+    /// None: the base model, which has no output `logits`.
+    None,
 }
 
 /// What to build besides the configuration.
@@ -37,8 +52,14 @@ pub struct GraphOptions<'a> {
     /// Sliding window; the whole context if `None`.
     pub window: Option<usize>,
     /// Whether to give out the residual stream after the embedding and after every layer, `hidden_states.0` and so
-    /// on, `[T, hidden_size]`.
+    /// on, `[T, hidden_size]`; the last one after the final norm. A graph that starts from embeddings leaves out
+    /// `hidden_states.0`, which they are.
     pub hidden_states: bool,
+    /// Whether to give out all tokens after the final norm, `last_hidden_state [T, hidden_size]`; it takes the place of
+    /// the last of the hidden states.
+    pub last_hidden_state: bool,
+    /// What the graph ends in.
+    pub head: Head,
 }
 
 impl std::fmt::Debug for GraphOptions<'_> {
@@ -59,10 +80,8 @@ pub const ROPE_COS: &str = "rope.cos";
 /// The name of the graph's sines.
 pub const ROPE_SIN: &str = "rope.sin";
 
-/// Builds the graph of `config`, with the output `logits [O, vocab_size] f32`, for weights of the types in `weights` (by name in Hugging Face form).
-///
-/// The head is [`LM_HEAD`] if the checkpoint has one and the configuration does not tie it, and the embedding table
-/// otherwise.
+/// Builds the graph of `config`, with the outputs that `options` ask for, for weights of the types in `weights` (by name
+/// in Hugging Face form).
 ///
 /// # Errors
 /// [`GraphError`] for weights whose types do not fit. A weight that is missing from `weights` is asked for as f32,
@@ -104,7 +123,9 @@ impl Builder<'_> {
         if self.g.ty(residual).dtype != DType::F32 {
             residual = self.g.cast(residual, DType::F32)?;
         }
-        self.tap(0, residual)?;
+        if self.options.input == Input::Tokens {
+            self.tap(0, residual)?;
+        }
         let rotation = self.rotation()?;
 
         // Each sublayer's sum is taken together with the norm of the next one.
@@ -199,23 +220,32 @@ impl Builder<'_> {
         self.g.linear(mixed, wd, bd)
     }
 
-    /// The last sum, the final norm and the head, for the rows asked for only: `logits [O, vocab] f32`.
+    /// The last sum, the final norm and the head: `logits`, for the rows asked for only.
     fn head(&mut self, residual: ValueId, update: ValueId, table: ValueId) -> Result<(), GraphError> {
         let (c, eps) = (self.config, self.config.rms_norm_eps as f32);
         self.g.set_scope("model.norm");
         let norm = self.weight(FINAL_NORM, &[c.hidden_size])?;
-        if self.options.hidden_states {
+        if self.options.hidden_states || self.options.last_hidden_state {
             // The last of the hidden states is taken after the final norm, as transformers gives it.
             let (_, normed) = self.g.add_rms_norm(residual, update, norm, eps)?;
-            self.tap(c.num_hidden_layers, normed)?;
+            if self.options.last_hidden_state {
+                self.g.output("last_hidden_state", normed)?;
+            } else {
+                self.tap(c.num_hidden_layers, normed)?;
+            }
         }
-        let rows = self.g.step_input(StepInput::OutRow)?;
-        let residual = self.g.gather_rows(residual, rows)?;
-        let update = self.g.gather_rows(update, rows)?;
+        let (scope, name, rows) = match self.options.head {
+            Head::LanguageModel => ("lm_head", LM_HEAD, c.vocab_size),
+            Head::Classes { num_labels } => ("score", SCORE, num_labels),
+            Head::None => return Ok(()),
+        };
+        let wanted = self.g.step_input(StepInput::OutRow)?;
+        let residual = self.g.gather_rows(residual, wanted)?;
+        let update = self.g.gather_rows(update, wanted)?;
         let (_, normed) = self.g.add_rms_norm(residual, update, norm, eps)?;
-        self.g.set_scope("lm_head");
-        let untied = !c.tie_word_embeddings && self.weights.contains_key(LM_HEAD);
-        let head = if untied { self.weight(LM_HEAD, &[c.vocab_size, c.hidden_size])? } else { table };
+        self.g.set_scope(scope);
+        let tied = name == LM_HEAD && (c.tie_word_embeddings || !self.weights.contains_key(LM_HEAD));
+        let head = if tied { table } else { self.weight(name, &[rows, c.hidden_size])? };
         let logits = self.g.linear(normed, head, None)?;
         self.g.output("logits", logits)
     }

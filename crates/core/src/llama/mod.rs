@@ -8,4 +8,4 @@ pub mod rope;
 pub mod tensors;
 
 pub use config::{ConfigError, ConfigForm, LlamaConfig, ProblemType};
-pub use graph::{GraphOptions, Input, ROPE_COS, ROPE_SIN, build};
+pub use graph::{GraphOptions, Head, Input, ROPE_COS, ROPE_SIN, build};

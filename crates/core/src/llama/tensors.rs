@@ -15,6 +15,8 @@ pub struct ExpectedTensor {
 
 /// The name of the head's weight.
 pub const LM_HEAD: &str = "lm_head.weight";
+/// The name of the weight that scores classes, of a sequence classifier.
+pub const SCORE: &str = "score.weight";
 /// The name of the embedding table.
 pub const EMBED_TOKENS: &str = "model.embed_tokens.weight";
 /// The name of the last norm's weight.
@@ -34,6 +36,12 @@ pub(super) mod layer {
     pub const GATE: &str = "mlp.gate_proj";
     pub const UP: &str = "mlp.up_proj";
     pub const DOWN: &str = "mlp.down_proj";
+}
+
+/// The tensor that scores `num_labels` classes; `LlamaForSequenceClassification` gives it no bias.
+pub fn score(config: &LlamaConfig, num_labels: usize) -> ExpectedTensor {
+    let shape = vec![num_labels, config.hidden_size];
+    ExpectedTensor { name: SCORE.into(), shape, from: vec!["num_labels, the entries of id2label", "hidden_size"] }
 }
 
 /// Every tensor of a causal language model with this configuration; the head's only if `untied_head`.
