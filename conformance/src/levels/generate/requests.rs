@@ -316,16 +316,8 @@ impl<'a> Setup<'a> {
 
     /// A greedy request for [`COUNT`] tokens; its sequence is set when it runs.
     fn request(&self, adjust: impl FnOnce(&mut Request)) -> Request {
-        let mut request = Request {
-            sequence: camelid_core::cache::SequenceId(u64::MAX),
-            history: self.prompt.clone(),
-            new_tokens: self.prompt.len(),
-            sampling: sampling(),
-            max_new_tokens: COUNT,
-            stop: Vec::new(),
-            eos: Vec::new(),
-            logprobs: None,
-        };
+        let nowhere = camelid_core::cache::SequenceId(u64::MAX);
+        let mut request = Request::new(nowhere, self.prompt.clone(), COUNT);
         adjust(&mut request);
         request
     }

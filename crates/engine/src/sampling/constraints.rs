@@ -176,12 +176,7 @@ fn add_to_last(
 }
 
 /// Forbids what came in `seen` after the tokens that `history` ends with, `size` tokens in all.
-fn forbid_ngrams(
-    scores: &mut [f64],
-    size: usize,
-    seen: &[TokenId],
-    history: &[TokenId],
-) -> Result<(), SamplingError> {
+fn forbid_ngrams(scores: &mut [f64], size: usize, seen: &[TokenId], history: &[TokenId]) -> Result<(), SamplingError> {
     if size == 0 || history.len() + 1 < size {
         return Ok(());
     }
@@ -271,7 +266,11 @@ mod tests {
         assert_eq!(left(&bias, &[0, 1], 1)[4], 5.5, "three tokens do not fit a history of two");
         let words = Constraints { bad_words_ids: vec![vec![3], vec![2], vec![1, 5], vec![0, 2]], ..none() };
         assert_eq!(forbidden(&words, &[0, 1], 1), [3, 5]);
-        assert_eq!(forbidden(&words, &[1, 0], 1), [2, 3], "the end alone is passed over, at the end of a word it is not");
+        assert_eq!(
+            forbidden(&words, &[1, 0], 1),
+            [2, 3],
+            "the end alone is passed over, at the end of a word it is not"
+        );
     }
 
     #[test]
@@ -321,7 +320,9 @@ mod tests {
         let message = |c: Constraints| c.check().unwrap_err().to_string();
         assert!(message(Constraints { encoder_repetition_penalty: 0.0, ..none() }).contains("`encoder_repetition_"));
         assert!(message(Constraints { bad_words_ids: vec![vec![]], ..none() }).contains("`bad_words_ids` is [[]]"));
-        assert!(message(Constraints { sequence_bias: vec![(vec![1], f32::NAN)], ..none() }).contains("`sequence_bias`"));
+        assert!(
+            message(Constraints { sequence_bias: vec![(vec![1], f32::NAN)], ..none() }).contains("`sequence_bias`")
+        );
         assert!(message(Constraints { sequence_bias: vec![(vec![], 1.0)], ..none() }).contains("no empty sequence"));
         let decay = Constraints { exponential_decay_length_penalty: Some((1, INF)), ..none() };
         assert!(message(decay).contains("finite factor"));

@@ -50,11 +50,7 @@ pub(super) fn kth_score(scores: impl ExactSizeIterator<Item = f64>, k: usize) ->
 /// The order is transformers': temperature, top-h, top-k, top-p, min-p, typical-p, epsilon, eta. Top-h, top-k, top-p and
 /// min-p each keep a beginning of the list of tokens from the most likely down, so their order is a matter only of which
 /// probabilities top-p adds up: those among the tokens that top-k left.
-pub(super) fn filter(
-    scores: &[f64],
-    params: &SamplingParams,
-    least: usize,
-) -> Result<Vec<Candidate>, SamplingError> {
+pub(super) fn filter(scores: &[f64], params: &SamplingParams, least: usize) -> Result<Vec<Candidate>, SamplingError> {
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if max == f64::NEG_INFINITY {
         return Err(SamplingError::NothingLeft { vocab_size: scores.len() });
