@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws progress bars into the log
     # Imported after the arguments are read: torch takes seconds to load.
+    import generation_cases
     import graph_groups
     import quant
     import sampling_cases
@@ -53,7 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
     quants = {f"quant/{name}": name for name in quant.NAMES}
     groups = graph_groups.groups()
     texts = {sampling_cases.NAME: sampling_cases.make, tokenizer_cases.NAME: tokenizer_cases.make}
-    known = [*quants, *groups, *cases, *texts, REAL]
+    searches = {
+        generation_cases.PROCESSORS: generation_cases.make_processors,
+        generation_cases.SEARCHES: generation_cases.make_searches,
+    }
+    known = [*quants, *groups, *cases, *texts, *searches, REAL]
     if options.list:
         print("\n".join(known))
         return 0
@@ -77,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
             return out / f"{name}.safetensors"
         if name in texts:
             return texts[name](out)
+        if name in searches:
+            return searches[name](options.out, out)
         if name in cases:
             tiny_models.make(cases[name], out / name)
             return out / name

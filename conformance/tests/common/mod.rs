@@ -10,7 +10,7 @@ use camelid_core::backend::{
     Support, Weight,
 };
 use camelid_core::graph::{Graph, NodeId, SymbolValues};
-use camelid_engine::sampling::SamplingParams;
+
 use camelid_engine::{
     CancelToken, LoadOptions, Model, Outputs, Request, SequenceInput, Session, SessionOptions, generate,
 };

@@ -220,12 +220,16 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
 
 /// Made-up words by token id.
 #[derive(Clone, Debug)]
-struct Words {
+pub(super) struct Words {
     vocab_size: usize,
     special: SpecialTokens,
 }
 
 impl Words {
+    pub(super) fn of(vocab_size: usize) -> Words {
+        Words { vocab_size, special: SpecialTokens::default() }
+    }
+
     fn bytes(id: TokenId) -> Vec<u8> {
         match id % 9 {
             0 => format!(" w{id}").into_bytes(),
@@ -311,7 +315,7 @@ impl<'a> Setup<'a> {
     }
 
     fn words(&self) -> Words {
-        Words { vocab_size: self.loaded.model.config().vocab_size, special: SpecialTokens::default() }
+        Words::of(self.loaded.model.config().vocab_size)
     }
 
     /// A greedy request for [`COUNT`] tokens; its sequence is set when it runs.
