@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws progress bars into the log
     # Imported after the arguments are read: torch takes seconds to load.
     import forward_cases
+    import generation_cases
     import graph_groups
     import quant
     import sampling_cases
@@ -55,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     groups = graph_groups.groups()
     forwards = {f"forward/{model.name}": model for model in forward_cases.MODELS}
     texts = {sampling_cases.NAME: sampling_cases.make, tokenizer_cases.NAME: tokenizer_cases.make}
-    known = [*quants, *groups, *cases, *forwards, *texts, REAL]
+    searches = {
+        generation_cases.PROCESSORS: generation_cases.make_processors,
+        generation_cases.SEARCHES: generation_cases.make_searches,
+    }
+    known = [*quants, *groups, *cases, *forwards, *texts, *searches, REAL]
     if options.list:
         print("\n".join(known))
         return 0
@@ -82,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name in forwards:
             forward_cases.make(forwards[name], out / name)
             return out / name
+        if name in searches:
+            return searches[name](options.out, out)
         if name in cases:
             tiny_models.make(cases[name], out / name)
             return out / name

@@ -156,16 +156,7 @@ impl Tokenizer for Numbers {
 }
 
 fn request(session: &mut Session, prompt: &[TokenId]) -> Request {
-    Request {
-        sequence: session.create().unwrap(),
-        history: prompt.to_vec(),
-        new_tokens: prompt.len(),
-        sampling: SamplingParams::default(),
-        max_new_tokens: 12,
-        stop: Vec::new(),
-        eos: Vec::new(),
-        logprobs: None,
-    }
+    Request::new(session.create().unwrap(), prompt.to_vec(), 12)
 }
 
 fn run(session: &mut Session, requests: Vec<Request>) -> Vec<Generation> {

@@ -10,7 +10,7 @@ use camelid_core::backend::{
     Support, Weight,
 };
 use camelid_core::graph::{Graph, NodeId, SymbolValues};
-use camelid_engine::sampling::SamplingParams;
+
 use camelid_engine::{
     CancelToken, LoadOptions, Model, Outputs, Request, SequenceInput, Session, SessionOptions, generate,
 };
@@ -109,16 +109,8 @@ pub fn generate_greedy(model: &Arc<Model>, prompt: &[u32], count: usize) -> came
     let context_size = Some(prompt.len() + count);
     let mut session =
         Session::new(model.clone(), &SessionOptions { context_size, ..SessionOptions::default() }).unwrap();
-    let request = Request {
-        sequence: session.create().unwrap(),
-        history: prompt.to_vec(),
-        new_tokens: prompt.len(),
-        sampling: SamplingParams::default(),
-        max_new_tokens: count,
-        stop: Vec::new(),
-        eos: model.eos_token_ids(),
-        logprobs: None,
-    };
+    let sequence = session.create().unwrap();
+    let request = Request { eos: model.eos_token_ids(), ..Request::new(sequence, prompt.to_vec(), count) };
     let tokenizer = model.tokenizer().unwrap();
     let (mut generations, _) =
         generate(&mut session, tokenizer, vec![request], &CancelToken::default(), &mut |_| {}).unwrap();

@@ -10,8 +10,10 @@ mod output;
 
 mod bundled;
 mod commands;
+mod decoding;
 mod interrupt;
 mod options;
+mod requests;
 mod setup;
 mod source;
 

@@ -6,6 +6,7 @@ use camelid_host::{Config, PluginSpec, Registry};
 use clap::Args;
 
 use crate::Error;
+use crate::decoding::DecodingFlags;
 
 /// Which model, which backend, and how it runs.
 #[derive(Args, Clone, Debug, Default)]
@@ -96,12 +97,15 @@ pub struct SamplingFlags {
     /// Text that ends the generation; may be given several times
     #[arg(long, value_name = "S")]
     pub stop: Vec<String>,
+    #[command(flatten)]
+    pub decoding: DecodingFlags,
 }
 
 impl SamplingFlags {
     /// Adds the settings these flags make to `config`.
     pub fn add_to(&self, config: &mut Config) {
         let g = &mut config.generate;
+        self.decoding.add_to(g);
         g.max_new_tokens = self.max_new_tokens;
         g.temperature = self.temperature;
         g.top_k = self.top_k;

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use camelid_core::DType;
-use camelid_engine::sampling::SamplingParams;
 use camelid_engine::{CacheKind, LoadOptions, Model, SessionOptions};
 use camelid_host::config::{CacheName, KvDtype, Repack};
 use camelid_host::{Config, ConfigSources, DeviceHandle, Loaded};
@@ -17,8 +16,6 @@ use crate::source;
 
 /// The backend that runs when nothing says which.
 const DEFAULT_BACKEND: &str = "reference";
-/// Tokens to generate when nothing says how many.
-const DEFAULT_MAX_NEW_TOKENS: usize = 256;
 
 /// The configuration from all its sources, `overrides` on top.
 pub fn load_config(file: Option<&Path>, overrides: Config) -> Result<Loaded, Error> {
@@ -65,8 +62,13 @@ impl Setup {
 
     /// The checkpoint on the device. Shows a bar while it loads, if somebody is looking.
     pub fn model(&self) -> Result<Arc<Model>, Error> {
+        self.model_at(self.config.model.as_deref())
+    }
+
+    /// As [`Setup::model`], of another checkpoint; the bundled one if `None`.
+    pub fn model_at(&self, path: Option<&Path>) -> Result<Arc<Model>, Error> {
         let device = self.device()?;
-        let (checkpoint, tokenizer) = source::open(self.config.model.as_deref())?;
+        let (checkpoint, tokenizer) = source::open(path)?;
         let bar = loading_bar();
         let options = LoadOptions { may_repack: self.config.engine.repack != Some(Repack::Never) };
         let model = Model::load(&checkpoint, tokenizer, device, options, &mut |done, total| {
@@ -99,43 +101,6 @@ impl Setup {
             on_unsupported: engine.on_unsupported.unwrap_or(defaults.on_unsupported),
         }
     }
-
-    /// How tokens are chosen: what is configured over what the model brings.
-    pub fn sampling(&self, model: &Model) -> SamplingParams {
-        let g = &self.config.generate;
-        let mut recommended = model.generation_config().clone();
-        // Who asks for a temperature asks for sampling, with what transformers then adds.
-        recommended.do_sample = g.temperature.map(|t| t > 0.0).or(recommended.do_sample);
-        let mut params = recommended.sampling_params();
-        params.temperature = g.temperature.unwrap_or(params.temperature);
-        params.top_k = g.top_k.unwrap_or(params.top_k);
-        params.top_p = g.top_p.unwrap_or(params.top_p);
-        params.min_p = g.min_p.unwrap_or(params.min_p);
-        params.repetition_penalty = g.repetition_penalty.unwrap_or(params.repetition_penalty);
-        params.presence_penalty = g.presence_penalty.unwrap_or(params.presence_penalty);
-        params.frequency_penalty = g.frequency_penalty.unwrap_or(params.frequency_penalty);
-        params.seed = g.seed.unwrap_or_else(random_seed);
-        params
-    }
-
-    /// Most tokens to generate.
-    pub fn max_new_tokens(&self, model: &Model) -> usize {
-        let configured = self.config.generate.max_new_tokens;
-        configured.or(model.generation_config().max_new_tokens).unwrap_or(DEFAULT_MAX_NEW_TOKENS)
-    }
-
-    /// Texts that end a generation.
-    pub fn stop(&self, model: &Model) -> Vec<String> {
-        let configured = self.config.generate.stop.clone();
-        configured.unwrap_or_else(|| model.generation_config().stop_strings.clone())
-    }
-}
-
-/// A seed that differs from run to run; it is reported, so that a run can be repeated.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    // Kept below 2^53 so that every JSON reader gets it whole.
-    RandomState::new().hash_one(std::process::id()) >> 11
 }
 
 fn loading_bar() -> ProgressBar {

@@ -164,6 +164,34 @@ pub enum EngineError {
     /// A sequence that appears twice in one step.
     #[error("sequence {0} appears twice in one step")]
     DuplicateSequence(u64),
+    /// A request that grows more texts at a time than the session has room for.
+    #[error(
+        "request {request} needs {needed} sequences at a time (num_beams or num_return_sequences), but of the session's \
+         {max_sequences} only {free} are free; raise `max_sequences`"
+    )]
+    TooFewSequences {
+        /// Index of the request.
+        request: usize,
+        /// How many it needs, its own included.
+        needed: usize,
+        /// How many there are for it, its own included.
+        free: usize,
+        /// How many the session has.
+        max_sequences: usize,
+    },
+    /// A draft model that does not fit.
+    #[error(
+        "{path}: this model cannot be a draft for {target}: {problem}; a draft must have the same vocabulary",
+        path = path.display(), target = target.display()
+    )]
+    Draft {
+        /// The draft's checkpoint.
+        path: PathBuf,
+        /// The checkpoint it was to guess for.
+        target: PathBuf,
+        /// How they differ.
+        problem: String,
+    },
     /// A request's sampling parameters make no sense, or its logits do not.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),

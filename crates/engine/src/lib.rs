@@ -23,7 +23,10 @@ pub mod text;
 pub mod tokenizer;
 
 pub use error::EngineError;
-pub use generate::{Event, FinishReason, Generation, Request, Timings, generate};
+pub use generate::{
+    BeamParams, DraftModel, EarlyStopping, Event, FinishReason, Generation, Request, Speculated, Strategy, Timings,
+    generate, generate_with_draft,
+};
 pub use model::{LoadOptions, LoadReport, Model, read_config};
 pub use options::{CacheKind, SessionOptions};
 pub use plans::{make_cache, placed_graph};

@@ -220,12 +220,16 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
 
 /// Made-up words by token id.
 #[derive(Clone, Debug)]
-struct Words {
+pub(super) struct Words {
     vocab_size: usize,
     special: SpecialTokens,
 }
 
 impl Words {
+    pub(super) fn of(vocab_size: usize) -> Words {
+        Words { vocab_size, special: SpecialTokens::default() }
+    }
+
     fn bytes(id: TokenId) -> Vec<u8> {
         match id % 9 {
             0 => format!(" w{id}").into_bytes(),
@@ -311,21 +315,13 @@ impl<'a> Setup<'a> {
     }
 
     fn words(&self) -> Words {
-        Words { vocab_size: self.loaded.model.config().vocab_size, special: SpecialTokens::default() }
+        Words::of(self.loaded.model.config().vocab_size)
     }
 
     /// A greedy request for [`COUNT`] tokens; its sequence is set when it runs.
     fn request(&self, adjust: impl FnOnce(&mut Request)) -> Request {
-        let mut request = Request {
-            sequence: camelid_core::cache::SequenceId(u64::MAX),
-            history: self.prompt.clone(),
-            new_tokens: self.prompt.len(),
-            sampling: sampling(),
-            max_new_tokens: COUNT,
-            stop: Vec::new(),
-            eos: Vec::new(),
-            logprobs: None,
-        };
+        let nowhere = camelid_core::cache::SequenceId(u64::MAX);
+        let mut request = Request::new(nowhere, self.prompt.clone(), COUNT);
         adjust(&mut request);
         request
     }

@@ -82,6 +82,7 @@ impl Params {
             penalty_window: self.penalty_window,
             logit_bias: self.logit_bias.clone(),
             seed,
+            ..SamplingParams::default()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use camelid_core::cache::SequenceId;
 use camelid_core::tokenizer::TokenId;
-use camelid_engine::{Model, Request, Session};
+use camelid_engine::{DraftModel, Model, Session};
 use clap::Args;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -38,7 +38,9 @@ impl Chat {
         let model = setup.model()?;
         // Asked for early: without a template there is no conversation.
         model.encode_chat(&[message("user", "")])?;
-        let session = Session::new(model.clone(), &setup.session_options(&model, None))?;
+        let mut options = setup.session_options(&model, None);
+        options.max_sequences = options.max_sequences.max(setup.request(&model, vec![0], 1)?.sequences_needed());
+        let session = Session::new(model.clone(), &options)?;
         let mut conversation = Conversation::new(setup, model, session, self.system.as_deref())?;
         let mut input = Input::new()?;
         if let Input::Terminal(_) = input {
@@ -61,6 +63,7 @@ struct Conversation {
     setup: Setup,
     model: Arc<Model>,
     session: Session,
+    draft: Option<DraftModel>,
     sequence: SequenceId,
     /// The tokens the cache holds.
     cached: Vec<TokenId>,
@@ -71,9 +74,10 @@ struct Conversation {
 impl Conversation {
     fn new(setup: Setup, model: Arc<Model>, mut session: Session, system: Option<&str>) -> Result<Conversation, Error> {
         let sequence = session.create()?;
+        let draft = setup.draft(&model, None)?;
         let system: Vec<Value> = system.map(|s| message("system", s)).into_iter().collect();
         let messages = system.clone();
-        Ok(Conversation { setup, model, session, sequence, cached: Vec::new(), system, messages })
+        Ok(Conversation { setup, model, session, draft, sequence, cached: Vec::new(), system, messages })
     }
 
     fn reset(&mut self) {
@@ -89,17 +93,12 @@ impl Conversation {
         let keep = common.min(history.len().saturating_sub(1));
         self.session.truncate(self.sequence, keep)?;
         self.cached.truncate(keep);
-        let request = Request {
-            sequence: self.sequence,
-            new_tokens: history.len() - keep,
-            history: history.clone(),
-            sampling: self.setup.sampling(&self.model),
-            max_new_tokens: self.setup.max_new_tokens(&self.model),
-            stop: self.setup.stop(&self.model),
-            eos: self.model.eos_token_ids(),
-            logprobs: None,
-        };
-        let (generation, _) = stream(&mut self.session, &self.model, request, true)?;
+        let mut request = self.setup.request(&self.model, history.clone(), history.len() - keep)?;
+        request.sequence = self.sequence;
+        // A conversation goes on with one answer, the best.
+        request.num_return_sequences = 1;
+        let (mut generations, _) = stream(&mut self.session, self.draft.as_mut(), &self.model, request, true)?;
+        let generation = generations.swap_remove(0);
         outln!();
         self.cached = history;
         self.cached.extend(&generation.tokens);

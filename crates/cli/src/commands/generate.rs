@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camelid_core::tokenizer::{EncodeOptions, TokenId, Tokenizer};
-use camelid_engine::{Generation, Model, Request, Session, Timings, generate};
+use camelid_engine::{DraftModel, Event, Generation, Model, Request, Session, Strategy, Timings, generate_with_draft};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::chat::message;
 use crate::Error;
@@ -50,29 +50,28 @@ impl Generate {
             eprint!("{prompt}");
         }
 
-        let max_new_tokens = setup.max_new_tokens(&model);
-        let needed = tokens.len().saturating_add(max_new_tokens);
-        let mut session = Session::new(model.clone(), &setup.session_options(&model, Some(needed)))?;
+        let mut request = setup.request(&model, tokens.clone(), tokens.len())?;
+        let needed = Some(tokens.len().saturating_add(request.max_new_tokens));
+        let mut options = setup.session_options(&model, needed);
+        options.max_sequences = options.max_sequences.max(request.sequences_needed());
+        let mut session = Session::new(model.clone(), &options)?;
+        let mut draft = setup.draft(&model, needed)?;
         let load_time = start.elapsed();
-        let sampling = setup.sampling(&model);
-        let seed = sampling.seed;
-        let request = Request {
-            sequence: session.create()?,
-            new_tokens: tokens.len(),
-            history: tokens.clone(),
-            sampling,
-            max_new_tokens,
-            stop: setup.stop(&model),
-            eos: model.eos_token_ids(),
-            logprobs: None,
-        };
-        let (generation, timings) = stream(&mut session, &model, request, !self.json)?;
+        request.sequence = session.create()?;
+        let seed = request.sampling.seed;
+        let guesses = matches!(request.strategy, Strategy::PromptLookup { .. } | Strategy::Draft { .. });
+        let several = request.num_return_sequences > 1;
+        let print = !self.json && !several;
+        let (generations, timings) = stream(&mut session, draft.as_mut(), &model, request, print)?;
         if self.json {
-            print_json(&setup, &model, &tokens, seed, load_time, &generation, &timings)?;
+            return print_json(&setup, &model, &tokens, seed, load_time, &generations, &timings);
+        }
+        if several {
+            print_texts(&generations)?;
         } else {
             outln!();
-            report(load_time, &generation, &timings, tokens.len());
         }
+        report(load_time, &generations, &timings, tokens.len(), guesses);
         Ok(())
     }
 
@@ -90,16 +89,17 @@ impl Generate {
 /// Generates, printing the text as it comes if `print`.
 pub fn stream(
     session: &mut Session,
+    draft: Option<&mut DraftModel>,
     model: &Arc<Model>,
     request: Request,
     print: bool,
-) -> Result<(Generation, Timings), Error> {
+) -> Result<(Vec<Generation>, Timings), Error> {
     let cancel = session.cancel_token();
     cancel.clear();
     interrupt::cancels(cancel.clone());
     let mut out = std::io::stdout().lock();
     let mut broken = None;
-    let (mut generations, timings) = generate(session, model.tokenizer()?, vec![request], &cancel, &mut |event| {
+    let on_event = &mut |event: Event<'_>| {
         if print
             && !event.text.is_empty()
             && let Err(error) = out.write_all(event.text.as_bytes()).and_then(|()| out.flush())
@@ -108,11 +108,22 @@ pub fn stream(
             broken.get_or_insert(error);
             cancel.cancel();
         }
-    })?;
+    };
+    let done = generate_with_draft(session, draft, model.tokenizer()?, vec![request], &cancel, on_event)?;
     match broken {
         Some(error) => Err(error.into()),
-        None => Ok((generations.remove(0), timings)),
+        None => Ok(done),
     }
+}
+
+/// Several texts, each under a line with its number and, of beams, its score.
+fn print_texts(generations: &[Generation]) -> Result<(), Error> {
+    for (n, generation) in generations.iter().enumerate() {
+        let score = generation.score.map_or(String::new(), |s| format!(" score {s:.4}"));
+        outln!("[{}]{score}", n + 1);
+        outln!("{}", generation.text);
+    }
+    Ok(())
 }
 
 fn print_json(
@@ -121,9 +132,15 @@ fn print_json(
     prompt_tokens: &[TokenId],
     seed: u64,
     load_time: Duration,
-    generation: &Generation,
+    generations: &[Generation],
     timings: &Timings,
 ) -> Result<(), Error> {
+    let sequences: Vec<Value> = generations
+        .iter()
+        .map(|g| json!({"tokens": g.tokens, "text": g.text, "finish_reason": g.finish_reason.name(), "score": g.score}))
+        .collect();
+    let generation = &generations[0];
+    let guessed = timings.speculated;
     let object = json!({
         "model": model.path().display().to_string(),
         "backend": setup.backend,
@@ -131,7 +148,15 @@ fn print_json(
         "tokens": generation.tokens,
         "text": generation.text,
         "finish_reason": generation.finish_reason.name(),
+        "score": generation.score,
+        "sequences": sequences,
         "seed": seed,
+        "speculation": {
+            "rounds": guessed.rounds,
+            "drafted": guessed.drafted,
+            "accepted": guessed.accepted,
+            "acceptance_rate": guessed.acceptance_rate(),
+        },
         "timings": {
             "load_s": load_time.as_secs_f64(),
             "prefill_s": timings.prefill.as_secs_f64(),
@@ -143,14 +168,20 @@ fn print_json(
     Ok(())
 }
 
-fn report(load_time: Duration, generation: &Generation, timings: &Timings, prompt_tokens: usize) {
+fn report(load_time: Duration, generations: &[Generation], timings: &Timings, prompt_tokens: usize, guesses: bool) {
+    let reasons: Vec<&str> = generations.iter().map(|g| g.finish_reason.name()).collect();
+    let guessed = timings.speculated;
+    let guesses = match guesses {
+        true => format!("; {} of {} guesses right in {} steps", guessed.accepted, guessed.drafted, guessed.rounds),
+        false => String::new(),
+    };
     eprintln!(
-        "loaded in {:.2} s; {prompt_tokens} prompt tokens in {:.2} s ({:.1}/s); {} tokens generated ({:.1}/s); {}",
+        "loaded in {:.2} s; {prompt_tokens} prompt tokens in {:.2} s ({:.1}/s); {} tokens generated ({:.1}/s){guesses}; {}",
         load_time.as_secs_f64(),
         timings.prefill.as_secs_f64(),
         timings.prefill_tokens_per_s(),
-        generation.tokens.len(),
+        generations.iter().map(|g| g.tokens.len()).sum::<usize>(),
         timings.decode_tokens_per_s(),
-        generation.finish_reason.name(),
+        reasons.join(", "),
     );
 }

@@ -30,8 +30,8 @@ pub enum SamplingError {
     },
     /// Every token has a score of -inf.
     #[error(
-        "none of the {vocab_size} tokens can be chosen: every logit is -inf after the logit bias; forbid fewer tokens, or \
-         check the backend with another one"
+        "none of the {vocab_size} tokens can be chosen: every score is -inf after the biases and constraints; forbid fewer \
+         tokens, or check the backend with another one"
     )]
     NothingLeft {
         /// Number of logits.

@@ -1,10 +1,11 @@
-//! Temperature, top-k, top-p and min-p: from scores to the tokens that may come, with their weights.
+//! Temperature, top-k, top-p and min-p: from scores to the tokens that may come, with their weights. The filters that
+//! look at the entropy are in `informative`.
 
 use std::cmp::Ordering;
 
 use camelid_core::tokenizer::TokenId;
 
-use super::{SamplingError, SamplingParams};
+use super::{SamplingError, SamplingParams, informative};
 
 /// A token that may come.
 #[derive(Clone, Copy, Debug)]
@@ -43,40 +44,65 @@ pub(super) fn kth_score(scores: impl ExactSizeIterator<Item = f64>, k: usize) ->
     *kth
 }
 
-/// The tokens that temperature (not 0), top-k, top-p and min-p leave of `scores`, in rising order of id. At least one.
+/// The tokens that temperature (not 0) and the filters leave of `scores`, in rising order of id. At least one, and
+/// `least` where there are so many.
 ///
-/// Each filter keeps a beginning of the list of tokens from the most likely down, so their order is a matter only of
-/// which probabilities top-p adds up: those among the tokens that top-k left, as in transformers.
-pub(super) fn filter(scores: &[f64], params: &SamplingParams) -> Result<Vec<Candidate>, SamplingError> {
+/// The order is transformers': temperature, top-h, top-k, top-p, min-p, typical-p, epsilon, eta. Top-h, top-k, top-p and
+/// min-p each keep a beginning of the list of tokens from the most likely down, so their order is a matter only of which
+/// probabilities top-p adds up: those among the tokens that top-k left.
+pub(super) fn filter(scores: &[f64], params: &SamplingParams, least: usize) -> Result<Vec<Candidate>, SamplingError> {
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if max == f64::NEG_INFINITY {
         return Err(SamplingError::NothingLeft { vocab_size: scores.len() });
     }
-    let kth = kth_score(scores.iter().copied(), params.top_k);
-    let possible = |score: f64| score > f64::NEG_INFINITY && score >= kth;
-    let mut kept: Vec<Candidate> =
-        scores.iter().enumerate().filter(|(_, s)| possible(**s)).map(|(id, s)| Candidate::new(id, *s)).collect();
+    // The maximum is taken off first: a quotient of a large score and a small temperature would overflow.
+    let weight = |score: f64| libm::exp(below(score, max) / params.temperature);
+    let possible = |score: f64| score > f64::NEG_INFINITY;
+    let candidates = scores.iter().enumerate().map(|(id, s)| Candidate::new(id, *s));
+    let mut kept: Vec<Candidate> = match params.top_h {
+        Some(share) => {
+            let mut kept: Vec<Candidate> = candidates.filter(|c| possible(c.score)).collect();
+            informative::top_h(&mut kept, share, weight);
+            let kth = kth_score(kept.iter().map(|c| c.score), top_k(params, least));
+            kept.retain(|c| c.score >= kth);
+            kept
+        }
+        None => {
+            let kth = kth_score(scores.iter().copied(), top_k(params, least));
+            candidates.filter(|c| possible(c.score) && c.score >= kth).collect()
+        }
+    };
     for candidate in &mut kept {
-        // The maximum is taken off first: a quotient of a large score and a small temperature would overflow.
-        candidate.weight = libm::exp(below(candidate.score, max) / params.temperature);
+        candidate.weight = weight(candidate.score);
     }
     // Of the probabilities' sum top-p needs all terms; of its tokens only those that min-p keeps as well.
     let total: f64 = kept.iter().map(|c| c.weight).sum();
-    kept.retain(|c| c.weight >= params.min_p);
-    if params.top_p < 1.0 {
-        top_p(&mut kept, params.top_p * total);
+    if params.min_p > 0.0 {
+        let floor = kth_score(kept.iter().map(|c| c.score), least);
+        kept.retain(|c| c.weight >= params.min_p || c.score >= floor);
     }
+    if params.top_p < 1.0 {
+        top_p(&mut kept, params.top_p * total, least);
+    }
+    informative::typical(&mut kept, params.typical_p, least);
+    informative::epsilon(&mut kept, params.epsilon_cutoff, least);
+    informative::eta(&mut kept, params.eta_cutoff, least);
     Ok(kept)
 }
 
-/// Keeps the fewest most likely tokens whose weights add up to `mass` or more, at least one; in rising order of id.
+/// How many tokens top-k keeps; 0 for all.
+fn top_k(params: &SamplingParams, least: usize) -> usize {
+    if params.top_k == 0 { 0 } else { params.top_k.max(least) }
+}
+
+/// Keeps the fewest most likely tokens whose weights add up to `mass` or more, at least `least`; in rising order of id.
 ///
 /// Sorts no more than it needs: the most likely 64 tokens, then twice as many, and so on.
-fn top_p(candidates: &mut Vec<Candidate>, mass: f64) {
+fn top_p(candidates: &mut Vec<Candidate>, mass: f64, least: usize) {
     let mut sorted = 0;
     let mut kept = 0;
     let mut sum = 0.0;
-    while kept < candidates.len() && (kept == 0 || sum < mass) {
+    while kept < candidates.len() && (kept < least || sum < mass) {
         if kept == sorted {
             let chunk = sorted.max(64).min(candidates.len() - sorted);
             let rest = &mut candidates[sorted..];
@@ -99,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kept(scores: &[f64], params: &SamplingParams) -> Vec<TokenId> {
-        filter(scores, params).unwrap().iter().map(|c| c.token).collect()
+        filter(scores, params, 1).unwrap().iter().map(|c| c.token).collect()
     }
 
     fn params(top_k: usize, top_p: f64, min_p: f64) -> SamplingParams {
@@ -138,6 +164,22 @@ mod tests {
         let hot = SamplingParams { temperature: 2.0, ..params(0, 1.0, 0.2) };
         assert_eq!(kept(&scores, &hot), [0, 1, 2, 3], "after the temperature");
         assert_eq!(kept(&[0.0, f64::NEG_INFINITY], &params(0, 1.0, 0.0)), [0], "-inf never comes");
+    }
+
+    #[test]
+    fn beams_keep_as_many_as_they_need() {
+        let scores = [0.0, -1.0, -2.0, -3.0, f64::NEG_INFINITY];
+        let kept = |p: &SamplingParams, least| {
+            let kept = filter(&scores, p, least).unwrap();
+            kept.iter().map(|c| c.token).collect::<Vec<_>>()
+        };
+        for strict in [params(1, 1.0, 0.0), params(0, 0.01, 0.0), params(0, 1.0, 1.0)] {
+            assert_eq!(kept(&strict, 1), [0]);
+            assert_eq!(kept(&strict, 3), [0, 1, 2], "{strict:?}");
+            assert_eq!(kept(&strict, 9), [0, 1, 2, 3], "{strict:?}: what cannot come is not kept");
+        }
+        let cutoffs = SamplingParams { epsilon_cutoff: 0.9, eta_cutoff: 0.9, ..params(0, 1.0, 0.0) };
+        assert_eq!((kept(&cutoffs, 1), kept(&cutoffs, 2)), (vec![0], vec![0, 1]));
     }
 
     /// The definition, word for word: sort everything, then one filter after the other.

@@ -4,8 +4,30 @@
 //! touches a device or a cache. Start reading at [`Sampler::sample`].
 //!
 //! # Order
-//! As in transformers' `generate`: logit bias, repetition penalty, (then, as transformers has neither, presence and
-//! frequency penalty), temperature, top-k, top-p, min-p. Greedy choice stops after the penalties.
+//! That of transformers' `generate`, which is not the order of anybody else. Each rule works on what the ones above left:
+//!
+//! | Rule | Parameter | Where |
+//! |---|---|---|
+//! | *(beams only: log-softmax)* | | [`Sampler::beam_scores`] |
+//! | bias of tokens, then of sequences | `logit_bias`, `sequence_bias` | `penalties`, [`Constraints`] |
+//! | encoder repetition penalty, over the prompt | `encoder_repetition_penalty` | `penalties` |
+//! | repetition penalty | `repetition_penalty` | `penalties` |
+//! | presence and frequency penalty *(OpenAI's; transformers has neither)* | `presence_penalty`, `frequency_penalty` | `penalties` |
+//! | no n-gram twice, then none of the prompt | `no_repeat_ngram_size`, `encoder_no_repeat_ngram_size` | [`Constraints`] |
+//! | bad words | `bad_words_ids` | [`Constraints`] |
+//! | no end before the least length | `min_length`, `min_new_tokens` | [`Constraints`] |
+//! | forced first and last token | `forced_bos_token_id`, `forced_eos_token_id` | [`Constraints`] |
+//! | NaN and infinities replaced | `remove_invalid_values` | [`Constraints`] |
+//! | the end drawn nearer | `exponential_decay_length_penalty` | [`Constraints`] |
+//! | suppressed tokens, everywhere and at the beginning | `suppress_tokens`, `begin_suppress_tokens` | [`Constraints`] |
+//! | **greedy choice and beam search stop here** | `temperature` 0 | |
+//! | temperature | `temperature` | `filters` |
+//! | top-h, top-k, top-p, min-p | `top_h`, `top_k`, `top_p`, `min_p` | `filters`, `informative` |
+//! | typical-p, epsilon, eta | `typical_p`, `epsilon_cutoff`, `eta_cutoff` | `informative` |
+//! | *(beams only: log-softmax again)* | `renormalize_logits` | [`Sampler::beam_scores`] |
+//!
+//! In beam sampling every filter keeps at least one token more than there are end-of-sequence tokens (two, if there are
+//! none): a beam that could only end would leave the search with nothing.
 //!
 //! # Reproducibility
 //! All arithmetic is in f64, in an order fixed by token ids and sorted logits; `exp` and `ln` are those of the `libm`
@@ -13,19 +35,23 @@
 //! seed and on i alone. What is left to a backend is the logits: where two differ in rounding, so may a token whose
 //! share of the cumulative distribution ends within that rounding of the number drawn.
 
+mod constraints;
 mod error;
 mod filters;
+mod informative;
 mod logprobs;
 mod params;
 mod penalties;
-mod rng;
+pub(crate) mod rng;
 
+pub use constraints::Constraints;
 pub use error::SamplingError;
 pub use logprobs::{TokenLogprob, log_probs};
 pub use params::SamplingParams;
 
 use camelid_core::tokenizer::TokenId;
 
+use constraints::Place;
 use filters::Candidate;
 use penalties::Penalties;
 
@@ -48,6 +74,8 @@ pub struct Sampler {
     params: SamplingParams,
     penalties: Penalties,
     scores: Vec<f64>,
+    eos: Vec<TokenId>,
+    max_new_tokens: Option<usize>,
 }
 
 impl Sampler {
@@ -57,7 +85,16 @@ impl Sampler {
     /// [`SamplingError::Param`] for a value out of range.
     pub fn new(params: SamplingParams) -> Result<Sampler, SamplingError> {
         params.check()?;
-        Ok(Sampler { params, penalties: Penalties::default(), scores: Vec::new() })
+        let (penalties, scores) = (Penalties::default(), Vec::new());
+        Ok(Sampler { params, penalties, scores, eos: Vec::new(), max_new_tokens: None })
+    }
+
+    /// The same, knowing which tokens end the sequence and how many there will be at most: without it the
+    /// [`Constraints`] on the end have no effect.
+    pub fn with_ends(mut self, eos: &[TokenId], max_new_tokens: usize) -> Sampler {
+        self.eos = eos.to_vec();
+        self.max_new_tokens = Some(max_new_tokens);
+        self
     }
 
     /// What it follows.
@@ -81,7 +118,7 @@ impl Sampler {
         if self.params.temperature == 0.0 {
             return Ok(Sampled { token: self.greedy()?, logprob: 0.0 });
         }
-        let kept = filters::filter(&self.scores, &self.params)?;
+        let kept = filters::filter(&self.scores, &self.params, 1)?;
         let index = (history.len() - prompt_len) as u64;
         let chosen = choose(&kept, rng::uniform(self.params.seed, index));
         let total: f64 = kept.iter().map(|c| c.weight).sum();
@@ -103,21 +140,70 @@ impl Sampler {
         if self.params.temperature == 0.0 {
             return Ok(vec![(self.greedy()?, 1.0)]);
         }
-        let kept = filters::filter(&self.scores, &self.params)?;
+        let kept = filters::filter(&self.scores, &self.params, 1)?;
         let total: f64 = kept.iter().map(|c| c.weight).sum();
         Ok(kept.into_iter().map(|c| (c.token, c.weight / total)).collect())
     }
 
-    /// Fills `self.scores` with the logits after bias and penalties: no NaN, `[vocab_size]`.
+    /// What a beam that ends with `history` adds for each next token, `[vocab_size]`: the log-probabilities after every
+    /// rule that [`Sampler::sample`] follows, -inf for a token that must not come. All of them may be -inf.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn beam_scores(
+        &mut self,
+        logits: &[f32],
+        history: &[TokenId],
+        prompt_len: usize,
+    ) -> Result<&[f64], SamplingError> {
+        self.check(logits, history, prompt_len)?;
+        self.scores.clear();
+        self.scores.extend(logits.iter().map(|l| f64::from(*l)));
+        log_softmax(&mut self.scores);
+        self.process(history, prompt_len)?;
+        if self.params.temperature > 0.0 && self.scores.iter().any(|s| *s > f64::NEG_INFINITY) {
+            let least = if self.eos.is_empty() { 2 } else { self.eos.len() + 1 };
+            let kept = filters::filter(&self.scores, &self.params, least)?;
+            self.scores.fill(f64::NEG_INFINITY);
+            for candidate in kept {
+                self.scores[candidate.token as usize] = candidate.score / self.params.temperature;
+            }
+        }
+        if self.params.renormalize_logits {
+            log_softmax(&mut self.scores);
+        }
+        Ok(&self.scores)
+    }
+
+    /// Fills `self.scores` with the logits after all rules but the filters: no NaN, `[vocab_size]`.
     fn score(&mut self, logits: &[f32], history: &[TokenId], prompt_len: usize) -> Result<(), SamplingError> {
-        check_logits(logits)?;
+        self.check(logits, history, prompt_len)?;
+        self.scores.clear();
+        self.scores.extend(logits.iter().map(|l| f64::from(*l)));
+        self.process(history, prompt_len)
+    }
+
+    fn check(&self, logits: &[f32], history: &[TokenId], prompt_len: usize) -> Result<(), SamplingError> {
+        match check_logits(logits) {
+            Err(SamplingError::Nan { .. }) if self.params.constraints.remove_invalid_values => {}
+            other => other?,
+        }
         if prompt_len > history.len() {
             return Err(SamplingError::PromptLen { prompt_len, history_len: history.len() });
         }
-        self.scores.clear();
-        self.scores.extend(logits.iter().map(|l| f64::from(*l)));
-        penalties::add_bias(&mut self.scores, &self.params.logit_bias)?;
-        self.penalties.apply(&mut self.scores, &self.params, history, prompt_len)
+        Ok(())
+    }
+
+    /// Every rule above the temperature in the module's table, on `self.scores`.
+    fn process(&mut self, history: &[TokenId], prompt_len: usize) -> Result<(), SamplingError> {
+        let params = &self.params;
+        let at = Place { history, prompt_len, eos: &self.eos, max_new_tokens: self.max_new_tokens };
+        penalties::add_bias(&mut self.scores, &params.logit_bias)?;
+        params.constraints.shift(&mut self.scores, at)?;
+        let to_prompt = params.constraints.encoder_repetition_penalty;
+        self.penalties.apply_to_prompt(&mut self.scores, to_prompt, &history[..prompt_len])?;
+        self.penalties.apply(&mut self.scores, params, history, prompt_len)?;
+        params.constraints.restrict(&mut self.scores, at)
     }
 
     /// The lowest id among those of the highest score.
@@ -149,6 +235,16 @@ fn choose(kept: &[Candidate], uniform: f64) -> &Candidate {
     }
     // `uniform < 1` but its product with the total may round up to the total: then it is the last one.
     last
+}
+
+/// `x - ln(sum(exp(x)))`; infinite ones share alike, and where all are -inf they stay.
+fn log_softmax(scores: &mut [f64]) {
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if max == f64::NEG_INFINITY {
+        return;
+    }
+    let log_sum = libm::log(scores.iter().map(|s| libm::exp(filters::below(*s, max))).sum());
+    scores.iter_mut().for_each(|s| *s = filters::below(*s, max) - log_sum);
 }
 
 fn check_logits(logits: &[f32]) -> Result<(), SamplingError> {
@@ -262,6 +358,40 @@ mod tests {
                 .sum();
             assert!(chi_square < degrees_of_freedom_quantile, "{chi_square} for {counts:?}");
         }
+    }
+
+    #[test]
+    fn beams_add_log_probabilities() {
+        let logits = [0.0f32, 1.0, 2.0, 3.0];
+        let expected: Vec<f64> = {
+            let sum: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+            logits.iter().map(|l| f64::from(*l) - sum.ln()).collect()
+        };
+        let scores = |params: SamplingParams, eos: &[TokenId]| {
+            let mut s = sampler(params).with_ends(eos, 10);
+            s.beam_scores(&logits, &[1], 1).unwrap().to_vec()
+        };
+        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a == b || (a - b).abs() < 1e-14);
+        assert!(near(&scores(SamplingParams::default(), &[]), &expected));
+        let mut twice = expected.clone();
+        twice[1] *= 2.0;
+        let penalty = SamplingParams { repetition_penalty: 2.0, ..SamplingParams::default() };
+        assert!(near(&scores(penalty, &[]), &twice), "a log-probability is negative");
+        // Beam sampling: at least one token more than there are ends.
+        let strict = SamplingParams { temperature: 2.0, top_k: 1, ..sampling(1) };
+        let none = f64::NEG_INFINITY;
+        assert!(near(&scores(strict.clone(), &[]), &[none, none, expected[2] / 2.0, expected[3] / 2.0]));
+        let three = [none, expected[1] / 2.0, expected[2] / 2.0, expected[3] / 2.0];
+        assert!(near(&scores(strict.clone(), &[0, 2]), &three));
+        let again = scores(SamplingParams { renormalize_logits: true, ..strict }, &[]);
+        assert!((again.iter().map(|s| s.exp()).sum::<f64>() - 1.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn a_logit_that_is_no_number_can_be_removed() {
+        let remove = Constraints { remove_invalid_values: true, ..Constraints::default() };
+        let params = SamplingParams { constraints: remove, ..SamplingParams::default() };
+        assert_eq!(sampler(params).sample(&[-1.0, f32::NAN, -2.0], &[], 0).unwrap().token, 1);
     }
 
     #[test]

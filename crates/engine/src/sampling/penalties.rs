@@ -58,6 +58,19 @@ impl Penalties {
         Ok(())
     }
 
+    /// The encoder repetition penalty over the prompt: the repetition penalty upside down.
+    pub(super) fn apply_to_prompt(
+        &mut self,
+        scores: &mut [f64],
+        penalty: f64,
+        prompt: &[TokenId],
+    ) -> Result<(), SamplingError> {
+        if penalty == 1.0 {
+            return Ok(());
+        }
+        self.each_counted(scores, prompt, |score, _| if score < 0.0 { score / penalty } else { score * penalty })
+    }
+
     /// Replaces the score of every distinct token of `tokens` by `f(score, times it occurs)`.
     fn each_counted(
         &mut self,

@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 /// It is made of words `2 * index` and `2 * index + 1` of the ChaCha8 key stream (64-bit counter from 0, nonce 0) under
 /// the key whose first eight bytes are `seed`, little-endian, and whose others are 0: their 64 bits, the first word the
 /// low half, shifted right by 11 and divided by 2^53.
-pub(super) fn uniform(seed: u64, index: u64) -> f64 {
+pub(crate) fn uniform(seed: u64, index: u64) -> f64 {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);

@@ -19,6 +19,6 @@ pub use error::ConfigError;
 pub use load::{ConfigSources, Loaded, Origin, Setting};
 pub use schema::{KEYS, Key};
 pub use types::{
-    BackendConfig, CacheName, Config, EngineConfig, GenerateConfig, KvDtype, PluginsConfig, Repack, Trust,
+    BackendConfig, CacheName, Config, EarlyStop, EngineConfig, GenerateConfig, KvDtype, PluginsConfig, Repack, Trust,
 };
 pub use value::Kind;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::types::{CacheName, Config, KvDtype, Repack, Trust};
+use super::types::{CacheName, Config, EarlyStop, KvDtype, Repack, Trust};
 use super::value::{Field, Kind, Value};
 use crate::place::OnUnsupported;
 
@@ -58,6 +58,12 @@ pub(super) const PLUGIN_KEYS: [&str; 3] = ["name", "path", "sha256"];
 
 /// Sizes in tokens, sequences and rows: beyond this nothing fits in memory.
 const SIZE: Kind = Kind::Integer { min: 1, max: 1 << 24 };
+/// Numbers of tokens and other counts that may be 0.
+const COUNT: Kind = Kind::Integer { min: 0, max: i32::MAX as u64 };
+const TOKEN_ID: Kind = Kind::Integer { min: 0, max: u32::MAX as u64 };
+const SHARE: Kind = Kind::Number { min: 0.0, above: true, max: 1.0 };
+const CUTOFF: Kind = Kind::Number { min: 0.0, above: false, max: 1.0 };
+const PENALTY: Kind = Kind::Number { min: 0.0, above: true, max: f64::INFINITY };
 const ANY_NUMBER: Kind = Kind::Number { min: f64::NEG_INFINITY, above: false, max: f64::INFINITY };
 
 macro_rules! keys {
@@ -109,6 +115,49 @@ keys! {
     "generate.frequency_penalty" (generate.frequency_penalty): ANY_NUMBER, "0";
     "generate.seed" (generate.seed): Kind::Integer { min: 0, max: u64::MAX }, "a new one each time", "--seed";
     "generate.stop" (generate.stop): Kind::Strings, "none", "--stop";
+    "generate.max_length" (generate.max_length): COUNT, "the model's, else none", "--max-length";
+    "generate.min_new_tokens" (generate.min_new_tokens): COUNT, "the model's, else 0", "--min-new-tokens";
+    "generate.min_length" (generate.min_length): COUNT, "the model's, else 0", "--min-length";
+    "generate.max_time" (generate.max_time): Kind::Number { min: 0.0, above: false, max: f64::INFINITY },
+        "the model's, else none", "--max-time";
+    "generate.typical_p" (generate.typical_p): SHARE, "the model's, else 1", "--typical-p";
+    "generate.epsilon_cutoff" (generate.epsilon_cutoff): CUTOFF, "the model's, else 0", "--epsilon-cutoff";
+    "generate.eta_cutoff" (generate.eta_cutoff): CUTOFF, "the model's, else 0", "--eta-cutoff";
+    "generate.top_h" (generate.top_h): SHARE, "the model's, else none", "--top-h";
+    "generate.encoder_repetition_penalty" (generate.encoder_repetition_penalty): PENALTY, "the model's, else 1",
+        "--encoder-repetition-penalty";
+    "generate.no_repeat_ngram_size" (generate.no_repeat_ngram_size): COUNT, "the model's, else 0",
+        "--no-repeat-ngram-size";
+    "generate.encoder_no_repeat_ngram_size" (generate.encoder_no_repeat_ngram_size): COUNT, "the model's, else 0",
+        "--encoder-no-repeat-ngram-size";
+    "generate.bad_words_ids" (generate.bad_words_ids): Kind::TokenIdLists, "the model's, else none", "--bad-words-ids";
+    "generate.sequence_bias" (generate.sequence_bias): Kind::Biases, "the model's, else none", "--sequence-bias";
+    "generate.suppress_tokens" (generate.suppress_tokens): Kind::TokenIds, "the model's, else none",
+        "--suppress-tokens";
+    "generate.begin_suppress_tokens" (generate.begin_suppress_tokens): Kind::TokenIds, "the model's, else none",
+        "--begin-suppress-tokens";
+    "generate.forced_bos_token_id" (generate.forced_bos_token_id): TOKEN_ID, "the model's, else none",
+        "--forced-bos-token-id";
+    "generate.forced_eos_token_id" (generate.forced_eos_token_id): Kind::TokenIds, "the model's, else none",
+        "--forced-eos-token-id";
+    "generate.exponential_decay_length_penalty" (generate.exponential_decay_length_penalty): Kind::Decay,
+        "the model's, else none", "--exponential-decay-length-penalty";
+    "generate.remove_invalid_values" (generate.remove_invalid_values): Kind::Switch, "the model's, else false",
+        "--remove-invalid-values";
+    "generate.renormalize_logits" (generate.renormalize_logits): Kind::Switch, "the model's, else false",
+        "--renormalize-logits";
+    "generate.num_beams" (generate.num_beams): SIZE, "the model's, else 1", "--num-beams";
+    "generate.length_penalty" (generate.length_penalty): ANY_NUMBER, "the model's, else 1", "--length-penalty";
+    "generate.early_stopping" (generate.early_stopping): Kind::Choice(EarlyStop::NAMES), "the model's, else false",
+        "--early-stopping";
+    "generate.num_return_sequences" (generate.num_return_sequences): SIZE, "the model's, else 1",
+        "--num-return-sequences";
+    "generate.prompt_lookup_num_tokens" (generate.prompt_lookup_num_tokens): SIZE, "the model's, else none",
+        "--prompt-lookup";
+    "generate.max_matching_ngram_size" (generate.max_matching_ngram_size): SIZE, "the model's, else 2",
+        "--max-matching-ngram-size";
+    "generate.draft_model" (generate.draft_model): Kind::Path, "none", "--draft-model";
+    "generate.draft_tokens" (generate.draft_tokens): SIZE, "5", "--draft-tokens";
 }
 
 #[cfg(test)]
@@ -124,6 +173,11 @@ mod tests {
                 Kind::Integer { .. } => "7",
                 Kind::Number { .. } => "0.5",
                 Kind::Strings => "END",
+                Kind::Switch => "true",
+                Kind::TokenIds => "[1, 2]",
+                Kind::TokenIdLists => "[[1], [2, 3]]",
+                Kind::Biases => "[[[1, 2], -1.5]]",
+                Kind::Decay => "[5, 1.25]",
             };
             let value = key.kind.read_text(text).unwrap_or_else(|| panic!("{}", key.path));
             let mut config = Config::default();

@@ -102,6 +102,62 @@ pub struct GenerateConfig {
     pub seed: Option<u64>,
     /// Texts that end a generation. A higher layer's list replaces a lower one's.
     pub stop: Option<Vec<String>>,
+    /// Most tokens of prompt and generation together.
+    pub max_length: Option<usize>,
+    /// No end among so many generated tokens.
+    pub min_new_tokens: Option<usize>,
+    /// No end before prompt and generation have this length.
+    pub min_length: Option<usize>,
+    /// Seconds after which the next token is the last.
+    pub max_time: Option<f64>,
+    /// The kept tokens are those nearest to the entropy that have this probability together.
+    pub typical_p: Option<f64>,
+    /// A kept token is at least this likely.
+    pub epsilon_cutoff: Option<f64>,
+    /// A kept token is at least this likely, less where much is possible.
+    pub eta_cutoff: Option<f64>,
+    /// The kept tokens have this share of the entropy.
+    pub top_h: Option<f64>,
+    /// Above 1, tokens of the prompt become likelier.
+    pub encoder_repetition_penalty: Option<f64>,
+    /// No sequence of so many tokens comes twice.
+    pub no_repeat_ngram_size: Option<usize>,
+    /// No sequence of so many tokens of the prompt comes again.
+    pub encoder_no_repeat_ngram_size: Option<usize>,
+    /// Sequences of tokens that must not come.
+    pub bad_words_ids: Option<Vec<Vec<u32>>>,
+    /// What is added to the score of a sequence's last token where the others came before it.
+    pub sequence_bias: Option<Vec<(Vec<u32>, f64)>>,
+    /// Tokens that never come.
+    pub suppress_tokens: Option<Vec<u32>>,
+    /// Tokens that do not come first.
+    pub begin_suppress_tokens: Option<Vec<u32>>,
+    /// The token that comes after a prompt of one token.
+    pub forced_bos_token_id: Option<usize>,
+    /// The tokens of which one comes last where the most new tokens are reached.
+    pub forced_eos_token_id: Option<Vec<u32>>,
+    /// Where the end begins to be drawn nearer, and by what factor with each token.
+    pub exponential_decay_length_penalty: Option<(usize, f64)>,
+    /// Whether logits that are no numbers are replaced in place of an error.
+    pub remove_invalid_values: Option<bool>,
+    /// Whether beams add up log-probabilities that are normalized again after all rules.
+    pub renormalize_logits: Option<bool>,
+    /// Texts that beam search grows side by side; 1 is no beam search.
+    pub num_beams: Option<usize>,
+    /// Beam scores are divided by the length to the power of it.
+    pub length_penalty: Option<f64>,
+    /// When a beam search ends.
+    pub early_stopping: Option<EarlyStop>,
+    /// How many texts to return.
+    pub num_return_sequences: Option<usize>,
+    /// Tokens that prompt lookup guesses for a step.
+    pub prompt_lookup_num_tokens: Option<usize>,
+    /// Tokens that prompt lookup looks for.
+    pub max_matching_ngram_size: Option<usize>,
+    /// The checkpoint of a draft model. A relative path in a file starts at the file's folder.
+    pub draft_model: Option<PathBuf>,
+    /// Tokens that the draft model guesses for a step.
+    pub draft_tokens: Option<usize>,
 }
 
 /// Gives an enum its names in the configuration.
@@ -132,6 +188,7 @@ names! {
     KvDtype { F32 = "f32", F16 = "f16", Bf16 = "bf16" }
     Repack { Auto = "auto", Never = "never" }
     Trust { Hash = "hash", Path = "path" }
+    EarlyStop { True = "true", False = "false", Never = "never" }
     OnUnsupported { Lower = "lower", Error = "error" }
 }
 
@@ -165,6 +222,18 @@ pub enum Trust {
     Hash,
     /// An entry, or to lie in one of the folders.
     Path,
+}
+
+/// When a beam search ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlyStop {
+    /// As soon as there are as many finished texts as beams.
+    True,
+    /// When the best running text, ended now, would not be better than the worst finished one.
+    #[default]
+    False,
+    /// When no running text could become better at any length.
+    Never,
 }
 
 /// Whether the backend may keep weights in a layout of its own.

@@ -33,6 +33,16 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of strings, none of them empty.
     Strings,
+    /// true or false.
+    Switch,
+    /// A list of token ids; as text also with commas alone.
+    TokenIds,
+    /// A list of lists of token ids, none of them empty.
+    TokenIdLists,
+    /// A list of pairs: a list of token ids, not empty, and a finite number or -inf.
+    Biases,
+    /// A pair: a whole number and a finite number.
+    Decay,
 }
 
 /// A value on its way into a [`Config`](super::Config).
@@ -43,6 +53,11 @@ pub(super) enum Value {
     Integer(u64),
     Number(f64),
     Strings(Vec<String>),
+    Switch(bool),
+    TokenIds(Vec<u32>),
+    TokenIdLists(Vec<Vec<u32>>),
+    Biases(Vec<(Vec<u32>, f64)>),
+    Decay((usize, f64)),
 }
 
 /// A type a setting can have in [`Config`](super::Config).
@@ -77,6 +92,11 @@ fields! {
     usize: Integer(v) => usize::try_from(v).ok(), this => *this as u64;
     f64: Number(v) => Some(v), this => *this;
     Vec<String>: Strings(v) => Some(v), this => this.clone();
+    bool: Switch(v) => Some(v), this => *this;
+    Vec<u32>: TokenIds(v) => Some(v), this => this.clone();
+    Vec<Vec<u32>>: TokenIdLists(v) => Some(v), this => this.clone();
+    Vec<(Vec<u32>, f64)>: Biases(v) => Some(v), this => this.clone();
+    (usize, f64): Decay(v) => Some(v), this => *this;
 }
 
 impl Kind {
@@ -101,6 +121,13 @@ impl Kind {
                 format!("be {}", quoted.join(" or "))
             }
             Kind::Strings => "be a list of strings, none of them empty, such as [\"END\"]".into(),
+            Kind::Switch => "be true or false".into(),
+            Kind::TokenIds => "be a list of token ids, such as [1, 2]".into(),
+            Kind::TokenIdLists => "be a list of lists of token ids, none of them empty, such as [[1], [2, 3]]".into(),
+            Kind::Biases => {
+                "be a list of pairs, each a list of token ids and a number, such as [[[1, 2], -1.5]]".into()
+            }
+            Kind::Decay => "be a pair of a whole number and a finite number, such as [5, 1.2]".into(),
         }
     }
 
@@ -115,6 +142,12 @@ impl Kind {
             }
             (Kind::Choice(names), Value::Text(name)) => names.contains(&name.as_str()),
             (Kind::Strings, Value::Strings(list)) => list.iter().all(|s| !s.is_empty()),
+            (Kind::Switch, Value::Switch(_)) | (Kind::TokenIds, Value::TokenIds(_)) => true,
+            (Kind::TokenIdLists, Value::TokenIdLists(lists)) => lists.iter().all(|list| !list.is_empty()),
+            (Kind::Biases, Value::Biases(pairs)) => pairs
+                .iter()
+                .all(|(tokens, bias)| !tokens.is_empty() && (bias.is_finite() || *bias == f64::NEG_INFINITY)),
+            (Kind::Decay, Value::Decay((_, factor))) => factor.is_finite(),
             _ => false,
         }
     }
@@ -130,6 +163,24 @@ impl Kind {
             (Kind::Strings, DeValue::Array(list)) => {
                 let strings = list.iter().map(|s| s.get_ref().as_str().map(str::to_owned));
                 Value::Strings(strings.collect::<Option<_>>()?)
+            }
+            (Kind::Choice(_), DeValue::Boolean(b)) => Value::Text(b.to_string()),
+            (Kind::Switch, DeValue::Boolean(b)) => Value::Switch(*b),
+            (Kind::TokenIds, list) => Value::TokenIds(token_ids(list)?),
+            (Kind::TokenIdLists, DeValue::Array(lists)) => {
+                Value::TokenIdLists(lists.iter().map(|list| token_ids(list.get_ref())).collect::<Option<_>>()?)
+            }
+            (Kind::Biases, DeValue::Array(pairs)) => {
+                let biases = pairs.iter().map(|entry| {
+                    let (tokens, bias) = pair(entry.get_ref())?;
+                    Some((token_ids(tokens)?, number(bias)?))
+                });
+                Value::Biases(biases.collect::<Option<_>>()?)
+            }
+            (Kind::Decay, entry) => {
+                let (start, factor) = pair(entry)?;
+                let DeValue::Integer(start) = start else { return None };
+                Value::Decay((usize::try_from(integer(start)?).ok()?, number(factor)?))
             }
             _ => return None,
         };
@@ -148,6 +199,14 @@ impl Kind {
                 return self.read_toml(DeValue::parse(text.trim()).ok()?.get_ref());
             }
             Kind::Strings => Value::Strings(vec![text.to_owned()]),
+            Kind::Switch => Value::Switch(text.parse().ok()?),
+            Kind::TokenIds if !text.trim_start().starts_with('[') => {
+                let ids = text.split(',').map(|id| id.trim().parse().ok());
+                Value::TokenIds(ids.collect::<Option<_>>()?)
+            }
+            Kind::TokenIds | Kind::TokenIdLists | Kind::Biases | Kind::Decay => {
+                return self.read_toml(DeValue::parse(text.trim()).ok()?.get_ref());
+            }
         };
         self.allows(&read).then_some(read)
     }
@@ -164,7 +223,37 @@ impl Value {
             Value::Strings(list) => {
                 format!("[{}]", list.iter().map(|s| quote(s)).collect::<Vec<_>>().join(", "))
             }
+            Value::Switch(b) => b.to_string(),
+            Value::TokenIds(ids) => format!("{ids:?}"),
+            Value::TokenIdLists(lists) => format!("{lists:?}"),
+            Value::Biases(pairs) => {
+                let pairs: Vec<String> = pairs.iter().map(|(tokens, bias)| format!("[{tokens:?}, {bias:?}]")).collect();
+                format!("[{}]", pairs.join(", "))
+            }
+            Value::Decay((start, factor)) => format!("[{start}, {factor:?}]"),
         }
+    }
+}
+
+fn token_ids(value: &DeValue<'_>) -> Option<Vec<u32>> {
+    let ids = value.as_array()?.iter().map(|id| match id.get_ref() {
+        DeValue::Integer(n) => u32::try_from(integer(n)?).ok(),
+        _ => None,
+    });
+    ids.collect()
+}
+
+/// The two entries of a list of two.
+fn pair<'v, 'a>(value: &'v DeValue<'a>) -> Option<(&'v DeValue<'a>, &'v DeValue<'a>)> {
+    let list = value.as_array()?;
+    (list.len() == 2).then(|| (list[0].get_ref(), list[1].get_ref()))
+}
+
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Integer(n) => Some(integer(n)? as f64),
+        DeValue::Float(x) => x.as_str().parse().ok(),
+        _ => None,
     }
 }
 
@@ -235,6 +324,39 @@ mod tests {
         assert_eq!(whole.read_text("8"), Some(Value::Integer(8)));
         for text in ["0", "9", "-1", "1.0", "0x4", "99999999999999999999999"] {
             assert!(whole.read_text(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_and_pairs_of_numbers_read_back_as_themselves() {
+        let same = |kind: Kind, text: &str| {
+            let value = kind.read_text(text).unwrap_or_else(|| panic!("{text}"));
+            let written = value.to_toml();
+            assert_eq!(kind.read_toml(DeValue::parse(&written).unwrap().get_ref()), Some(value), "{written}");
+        };
+        same(Kind::Switch, "true");
+        for text in ["7", "1, 2,3", "[]", "[4, 0x10]"] {
+            same(Kind::TokenIds, text);
+        }
+        assert_eq!(Kind::TokenIds.read_text("1, 2"), Some(Value::TokenIds(vec![1, 2])));
+        same(Kind::TokenIdLists, "[[1, 2], [3]]");
+        same(Kind::Biases, "[[[1, 2], -1.5], [[3], 2], [[4], -inf]]");
+        same(Kind::Decay, "[5, 1.25]");
+        for (kind, wrong) in [
+            (Kind::Switch, "yes"),
+            (Kind::TokenIds, "1,,2"),
+            (Kind::TokenIds, "-1"),
+            (Kind::TokenIds, "[4294967296]"),
+            (Kind::TokenIdLists, "[[1], []]"),
+            (Kind::TokenIdLists, "[1]"),
+            (Kind::Biases, "[[[], 1.0]]"),
+            (Kind::Biases, "[[[1], inf]]"),
+            (Kind::Biases, "[[[1]]]"),
+            (Kind::Decay, "[1.5, 1]"),
+            (Kind::Decay, "[1, nan]"),
+            (Kind::Decay, "5"),
+        ] {
+            assert_eq!(kind.read_text(wrong), None, "{wrong}");
         }
     }
 
