@@ -13,6 +13,7 @@ pub mod generate;
 pub mod generation_config;
 mod model;
 mod options;
+pub mod perplexity;
 mod plans;
 pub mod sampling;
 pub mod session;

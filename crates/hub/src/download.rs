@@ -141,7 +141,7 @@ impl Job<'_> {
             answer => answer?,
         };
         // The etag of the hub is the file's; that of a place it redirects to is of another kind.
-        let direct = answer.uri.to_string() == self.address && answer.headers.get("x-linked-etag").is_none();
+        let direct = answer.uri == *self.address && answer.headers.get("x-linked-etag").is_none();
         if other || is_other(&answer, "x-linked-etag") || (direct && is_other(&answer, "etag")) {
             growing.changed = true;
             return Err(HubError::Changing { url: self.address.to_owned() }.into());
