@@ -123,15 +123,15 @@ fn the_distance_from_a_base_is_that_of_the_formulas() {
         check(&result.model, &case["model"], &what);
         check(&result.base, &case["base"], &what);
         // Probabilities and differences of logarithms carry the absolute error of f32 logits.
-        check_spread(&result.kl, &case["kl"], 1e-6, "KL");
-        check_spread(&result.delta_p, &case["delta_p"], 1e-6, "delta p");
+        check_spread(&result.kl, &case["kl"], 5e-8, "KL");
+        check_spread(&result.delta_p, &case["delta_p"], 2e-7, "delta p");
         close_estimate(result.same_top, &case["same_top"], 0.0, "same top");
-        close_estimate(result.delta_p_rms, &case["delta_p_rms"], 1e-6, "rms of delta p");
-        close_estimate(result.ln_ratio, &case["ln_ratio"], 1e-6, "ln of the ratio");
-        close_estimate(result.ratio, &case["ratio"], 1e-6, "ratio");
-        close_estimate(result.relative, &case["relative"], 1e-6, "relative difference");
+        close_estimate(result.delta_p_rms, &case["delta_p_rms"], 5e-8, "rms of delta p");
+        close_estimate(result.ln_ratio, &case["ln_ratio"], 2e-7, "ln of the ratio");
+        close_estimate(result.ratio, &case["ratio"], 2e-7, "ratio");
+        close_estimate(result.relative, &case["relative"], 2e-7, "relative difference");
         let ppl = case["base"]["perplexity"].as_f64().unwrap();
-        close_estimate(result.difference, &case["difference"], 1e-6 * ppl, "difference");
+        close_estimate(result.difference, &case["difference"], 2e-7 * ppl, "difference");
         close(result.correlation, &case["correlation"], 1e-5, 0.0, "correlation");
     }
 }

@@ -110,7 +110,7 @@ impl PerplexityCommand {
         let configured = setup.config.engine.context_size;
         let context = self.context.or(configured).unwrap_or(model.config().max_position_embeddings);
         let windows = Windows { context, stride: self.stride.unwrap_or(STRIDE.min(context)) };
-        // Before anything is computed or loaded.
+        // Before there is a session, so that what makes no sense costs nothing.
         windows.over(tokens)?;
         if context > model.config().max_position_embeddings && tokens > model.config().max_position_embeddings {
             tracing::warn!(
