@@ -90,7 +90,9 @@ impl Source {
     /// # Errors
     /// [`HubError::Name`] if this is no name of a revision.
     pub fn at(mut self, revision: &str) -> Result<Source, HubError> {
-        check_path(revision).map_err(|reason| HubError::Name {
+        // Git's names have no spaces.
+        let spaces = if revision.contains(char::is_whitespace) { Err("has a space in it") } else { Ok(()) };
+        check_path(revision).and(spaces).map_err(|reason| HubError::Name {
             text: revision.into(),
             reason: format!("as the name of a revision it {reason}"),
         })?;
@@ -218,6 +220,7 @@ mod tests {
             "a/b:c:d",
             "ä/b",
             "a/b:c\n",
+            "a/b@c d",
             "./a",
             "a\\b",
         ] {
