@@ -3,7 +3,7 @@
 //! The text is read in overlapping windows, as Hugging Face's "Perplexity of fixed-length models" does: each window is
 //! [`Windows::context`] tokens long and begins [`Windows::stride`] tokens after the one before; it starts from an empty
 //! cache at position 0, and of its predictions only those of tokens that no earlier window held are counted. Read
-//! [`perplexity`] for what is averaged, [`compare`] for the divergence.
+//! [`perplexity`] for what is averaged, [`compare()`] for the divergence.
 //!
 //! All sums are in f64. Logits are read a few rows at a time, so that memory does not grow with the window.
 
