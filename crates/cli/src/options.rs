@@ -11,7 +11,8 @@ use crate::decoding::DecodingFlags;
 /// Which model, which backend, and how it runs.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunFlags {
-    /// Hugging Face folder, .gguf file, or .safetensors file beside its config.json [default: the bundled model]
+    /// Hugging Face folder, .gguf file, .safetensors file beside its config.json, or the name of a pulled model, such as
+    /// ORG/NAME or hf:ORG/NAME:FILE [default: the bundled model]
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// Backend to run on; `camelid backends` lists them

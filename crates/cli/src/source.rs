@@ -1,16 +1,17 @@
-//! A checkpoint with its tokenizer, from a path or from the program itself.
+//! A checkpoint with its tokenizer: from a path, from the cache of pulled models, or from the program itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use camelid_hub::{Cache, HubError, Settings, Source};
 use camelid_tokenizer::HfTokenizer;
 use camelid_weights::Checkpoint;
 
 use crate::{Error, bundled};
 
-/// The checkpoint at `path` with its tokenizer, or the bundled one.
+/// The checkpoint at `path` with its tokenizer, or the bundled one. `path` may be the name of a model that was pulled.
 pub fn open(path: Option<&Path>) -> Result<(Checkpoint, Option<HfTokenizer>), Error> {
     let Some(path) = path else { return Ok((bundled::checkpoint()?, Some(bundled::tokenizer()?))) };
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = Checkpoint::open(locate(path)?)?;
     let tokenizer = camelid_engine::tokenizer::load(&checkpoint)?;
     Ok((checkpoint, tokenizer))
 }
@@ -19,4 +20,31 @@ pub fn open(path: Option<&Path>) -> Result<(Checkpoint, Option<HfTokenizer>), Er
 pub fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, Error> {
     let (checkpoint, tokenizer) = open(path)?;
     Ok(tokenizer.ok_or_else(|| camelid_engine::EngineError::NoTokenizer { path: checkpoint.path().to_owned() })?)
+}
+
+/// Where a model is that `--model` names: a path that exists, else `ORG/NAME`, `hf:ORG/NAME:FILE` and the like in the
+/// cache. No connection is opened: `camelid pull` does that.
+pub fn locate(path: &Path) -> Result<PathBuf, Error> {
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    let Some(text) = path.to_str() else { return Ok(path.to_owned()) };
+    let named = text.starts_with("hf:");
+    let source: Source = match text.parse() {
+        Ok(source) => source,
+        Err(error) if named => return Err(error.into()),
+        // No model's name either: the reader of checkpoints says that nothing is there.
+        Err(_) => return Ok(path.to_owned()),
+    };
+    // A word alone is rather a path that is not there.
+    if !named && !source.repo.as_str().contains('/') {
+        return Ok(path.to_owned());
+    }
+    match Cache::new(Settings::from_env()?.cache).find(&source) {
+        Ok(found) => Ok(found),
+        Err(error @ HubError::NotCached { .. }) if !named => {
+            Err(format!("{text}: there is no such file or folder; and as a model's name: {error}").into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -14,6 +14,7 @@ pub mod generate;
 pub mod generation_config;
 mod model;
 mod options;
+pub mod perplexity;
 mod plans;
 mod rotation;
 pub mod sampling;

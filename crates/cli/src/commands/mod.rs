@@ -14,7 +14,9 @@ mod forward;
 mod generate;
 mod init;
 mod inspect;
+mod perplexity;
 mod plugin;
+mod pull;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     /// Turn token ids into text
     Detokenize(detokenize::Detokenize),
+    /// Get a model from the Hugging Face Hub
+    Pull(pull::Pull),
     /// Show what a checkpoint holds
     Inspect(inspect::Inspect),
     /// List the backends and their devices
@@ -54,6 +58,8 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Show the graph of a model as a backend computes it
     Explain(explain::Explain),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::PerplexityCommand),
     /// Measure prefill and decode speed
     Bench(bench::Bench),
     /// Print a completion script for a shell
@@ -71,6 +77,7 @@ impl Command {
             Command::Init(c) => c.run(),
             Command::Tokenize(c) => c.run(),
             Command::Detokenize(c) => c.run(),
+            Command::Pull(c) => c.run(),
             Command::Inspect(c) => c.run(),
             Command::Backends(c) => c.run(),
             Command::Doctor(c) => c.run(),
@@ -78,6 +85,7 @@ impl Command {
             Command::Plugin(c) => c.run(),
             Command::Config(c) => c.run(),
             Command::Explain(c) => c.run(),
+            Command::Perplexity(c) => c.run(),
             Command::Bench(c) => c.run(),
             Command::Completions(c) => c.run(),
         }
