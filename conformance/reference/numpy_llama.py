@@ -1,7 +1,7 @@
 """Llama from its definition, in NumPy float64: the second opinion beside `oracle.py`, sharing no code with it.
 
 Reads `config.json` and safetensors by itself. One sequence or an equal-length batch, no cache, every position computed
-anew. Arrays are commented with their shapes: B sequences, T tokens, D hidden, H query heads, K key/value heads,
+anew; what a cache would hold where frequencies depend on the length is told by `lengths`. Arrays are commented with their shapes: B sequences, T tokens, D hidden, H query heads, K key/value heads,
 d head dimension, F feed-forward, V vocabulary.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fixture_io import read_safetensors
+from rope_numpy import attention_factor, inverse_frequencies, rope_settings
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -25,52 +26,28 @@ def gelu_new(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS = {"silu": silu, "gelu_new": gelu_new, "relu": lambda x: np.maximum(x, 0.0)}
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), written so that exp never overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-def rope_settings(config: dict) -> dict:
-    """The rope entry of a config in any of its three spellings, as one dict with `rope_type` and `rope_theta`.
-
-    transformers 5 writes `rope_parameters`; before, `rope_theta` stood at the top and `rope_scaling` named its type
-    `rope_type` (from 4.45 on) or `type`.
-    """
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
-    rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
-    return rope
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution's cumulative function."""
+    return 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
 
 
-def inverse_frequencies(rope: dict, head_dim: int) -> np.ndarray:
-    """Radians per position of each rotated pair, [d/2]."""
-    frequencies = float(rope["rope_theta"]) ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    kind = rope["rope_type"]
-    if kind == "default":
-        return frequencies
-    if kind == "linear":
-        return frequencies / rope["factor"]
-    if kind == "llama3":
-        return np.array([_llama3_frequency(f, rope) for f in frequencies])
-    raise ValueError(f"rope_type {kind!r} is not one of default, linear, llama3")
-
-
-def llama3_band(frequency: float, rope: dict) -> str:
-    """Which of the three bands of the Llama 3.1 rule a frequency falls in: `kept`, `blended` or `scaled`."""
-    turns = rope["original_max_position_embeddings"] * frequency / (2.0 * math.pi)  # within the original context
-    if turns > rope["high_freq_factor"]:
-        return "kept"
-    return "scaled" if turns < rope["low_freq_factor"] else "blended"
-
-
-def _llama3_frequency(frequency: float, rope: dict) -> float:
-    band = llama3_band(frequency, rope)
-    if band == "kept":
-        return frequency
-    if band == "scaled":
-        return frequency / rope["factor"]
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    turns = rope["original_max_position_embeddings"] * frequency / (2.0 * math.pi)
-    kept = (turns - low) / (high - low)
-    return kept * frequency + (1.0 - kept) * frequency / rope["factor"]
+ACTIVATIONS = {
+    "silu": silu,
+    "gelu": gelu,
+    "gelu_new": gelu_new,
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x),
+    "relu": lambda x: np.maximum(x, 0.0),
+    "relu2": lambda x: np.maximum(x, 0.0) ** 2,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "mish": lambda x: x * np.tanh(np.logaddexp(0.0, x)),
+}
 
 
 class NumpyLlama:
@@ -83,7 +60,8 @@ class NumpyLlama:
         self.head_dim = config.get("head_dim") or config["hidden_size"] // self.heads
         self.eps = config["rms_norm_eps"]
         self.activation = ACTIVATIONS[config["hidden_act"]]
-        self.frequencies = inverse_frequencies(rope_settings(config), self.head_dim)
+        self.rope = rope_settings(config)
+        self.lengths = None
         self.weights = {
             name.removeprefix("model."): np.asarray(value, dtype=np.float64) for name, value in weights.items()
         }
@@ -98,8 +76,13 @@ class NumpyLlama:
             weights.update(read_safetensors(file))
         return cls(json.loads((Path(folder) / "config.json").read_text()), weights)
 
-    def logits(self, input_ids: np.ndarray) -> np.ndarray:
-        """input_ids [B, T] -> logits [B, T, V]."""
+    def logits(self, input_ids: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """input_ids [B, T] -> logits [B, T, V].
+
+        `lengths` [T] is how long the sequence was when each token was added to it, which decides the token's
+        frequencies; T for all of them, a single step, if it is not given.
+        """
+        self.lengths = lengths
         x = self.weights["embed_tokens.weight"][input_ids]  # [B, T, D]
         for layer in range(self.layers):
             prefix = f"layers.{layer}."
@@ -122,11 +105,18 @@ class NumpyLlama:
         return self._linear(prefix + "down_proj", gate * self._linear(prefix + "up_proj", x))
 
     def _rotate(self, x: np.ndarray) -> np.ndarray:
-        """x [B, T, heads, d]: rotates the pair (i, i + d/2) by position * frequency[i]."""
-        angle = np.arange(x.shape[1], dtype=np.float64)[:, None, None] * self.frequencies  # [T, 1, d/2]
-        cos, sin = np.cos(angle), np.sin(angle)
-        first, second = np.split(x, 2, axis=-1)
-        return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        """x [B, T, heads, d]: rotates the pair (i, i + R/2) by position * frequency[i]; elements from R on stay."""
+        angle = self._angles(x.shape[1])[:, None, :]  # [T, 1, R/2]
+        cos, sin = (attention_factor(self.rope) * f(angle) for f in (np.cos, np.sin))
+        pairs = angle.shape[-1]
+        first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+    def _angles(self, tokens: int) -> np.ndarray:
+        """Position times frequency, [T, R/2]."""
+        lengths = np.full(tokens, tokens) if self.lengths is None else self.lengths
+        rows = {int(n): inverse_frequencies(self.rope, self.head_dim, int(n)) for n in set(lengths)}
+        return np.array([position * rows[int(n)] for position, n in enumerate(lengths)])
 
     def _attention(self, prefix: str, x: np.ndarray) -> np.ndarray:
         batch, tokens, _ = x.shape

@@ -18,8 +18,9 @@ sys.dont_write_bytecode = True
 import numpy as np
 
 from fixture_io import read_safetensors
-from numpy_llama import NumpyLlama, inverse_frequencies, rope_settings
+from numpy_llama import NumpyLlama
 from oracle import max_over_rms
+from rope_numpy import LENGTH_DEPENDENT, rope_settings
 
 
 class InterleavedRope(NumpyLlama):
@@ -39,10 +40,11 @@ class ReversedKeyRope(NumpyLlama):
     keys = False
 
     def _rotate(self, x):
-        right = self.frequencies
-        self.frequencies = -right if self.keys else right
+        right = self._angles
+        if self.keys:
+            self._angles = lambda tokens: -right(tokens)
         turned = super()._rotate(x)
-        self.frequencies, self.keys = right, not self.keys
+        self._angles, self.keys = right, not self.keys
         return turned
 
 
@@ -97,7 +99,7 @@ def _with_rope(**edits):
 
     def build(config, weights):
         model = NumpyLlama(config, weights)
-        model.frequencies = inverse_frequencies(rope_settings(config) | edits, model.head_dim)
+        model.rope = rope_settings(config) | edits
         return model
 
     return build
@@ -124,12 +126,33 @@ def _half_llama3(config, weights):
     return _with_rope(low_freq_factor=rope["high_freq_factor"] - 1e-9)(config, weights)
 
 
+def _length_forgotten(config, weights):
+    """Frequencies of a sequence of one token, however long it is."""
+    model = NumpyLlama(config, weights)
+    if model.rope["rope_type"] in LENGTH_DEPENDENT:
+        plain = model.logits
+        model.logits = lambda ids: plain(ids, np.ones(ids.shape[1], dtype=np.int64))
+    return model
+
+
+def _always_partial(config, weights):
+    """partial_rotary_factor obeyed with `default` too, where transformers' Llama does not."""
+    rope = rope_settings(config)
+    return _with_rope(rope_type="linear", factor=1.0)(config, weights) if rope["rope_type"] == "default" else NumpyLlama(config, weights)
+
+
 MISTAKES = {
     "rope interleaved": InterleavedRope,
     "rope of k reversed": ReversedKeyRope,
     "rope_theta 10000 always": _with_rope(rope_theta=10000.0),
     "rope scaling ignored": _with_rope(rope_type="default"),
     "llama3 without blending": _half_llama3,
+    "yarn always truncated": _with_rope(truncate=True),
+    "mscale ignored": _with_rope(mscale=None),
+    "attention factor 1": _with_rope(attention_factor=1.0),
+    "length forgotten": _length_forgotten,
+    "partial_rotary_factor ignored": _with_rope(partial_rotary_factor=1.0),
+    "partial_rotary_factor with default": _always_partial,
     "kv heads tiled": TiledKeyValueHeads,
     "scores by hidden/heads": _scaled_scores,
     "gate and up swapped": GateUpSwap,

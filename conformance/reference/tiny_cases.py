@@ -56,12 +56,34 @@ DERIVED = {
     "num_hidden_layers": 3,
 }
 
+# Short heads beside 36 / 4 = 9, for the many rope types and activations.
+SLIM = {
+    "vocab_size": 43,
+    "hidden_size": 36,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 50,
+    "num_hidden_layers": 2,
+}
+
 LLAMA3 = {
     "factor": 4.0,
     "high_freq_factor": 4.0,
     "low_freq_factor": 1.0,
     "original_max_position_embeddings": 64,
     "rope_type": "llama3",
+}
+
+
+# The base leaves room for a ramp of some pairs.
+YARN = {"rope_type": "yarn", "rope_theta": 100.0}
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.05, 1.1, 1.3, 1.5, 1.9, 2.2, 3.0],
+    "long_factor": [1.0, 1.4, 2.1, 3.5, 5.0, 8.0, 13.0, 21.0],
 }
 
 
@@ -151,4 +173,61 @@ CASES = [
         prefixed=False,
     ),
     Case("one_layer", "a single layer, F32", _v5(NARROW, dtype="float32", num_hidden_layers=1), dtype="F32"),
+    Case(
+        "yarn",
+        "yarn with its defaults: attention_factor 0.1 ln factor + 1, a truncated ramp",
+        _v5(SLIM, rope=YARN | {"factor": 4.0, "original_max_position_embeddings": 40}),
+    ),
+    Case(
+        "yarn_mscale",
+        "yarn with mscale over mscale_all_dim, betas, no truncation, and a factor that follows from the lengths",
+        _v5(
+            SLIM,
+            rope=YARN
+            | {
+                "factor": None,
+                "original_max_position_embeddings": 40,
+                "beta_fast": 4,
+                "beta_slow": 0.5,
+                "mscale": 0.707,
+                "mscale_all_dim": 1.3,
+                "truncate": False,
+            },
+        ),
+    ),
+    Case(
+        "yarn_old",
+        "yarn as transformers 4 wrote it, with attention_factor, and the original context at the top",
+        _v4(SLIM, 100.0, {"type": "yarn", "factor": 2.5, "attention_factor": 0.8, "beta_fast": 0}, "4.44.0")
+        | {"original_max_position_embeddings": 64},
+    ),
+    Case(
+        "dynamic",
+        "dynamic scaling, below and above its limit of 16 positions; a cached key keeps the base it was turned with",
+        _v4(SLIM, 10000.0, {"type": "dynamic", "factor": 3.0}, "4.31.0") | {"max_position_embeddings": 16},
+    ),
+    Case(
+        "longrope",
+        "longrope: short divisors up to 16 tokens, long ones above, and an attention factor from the two lengths",
+        _v5(SLIM, rope=LONGROPE | {"original_max_position_embeddings": 16}),
+    ),
+    Case(
+        "proportional_rope",
+        "proportional: the first quarter of the pairs is turned, at the frequencies of a whole head",
+        _v5(SLIM, rope={"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 0.25, "factor": 2}),
+    ),
+    Case(
+        "partial_linear",
+        "linear scaling of a part of each head (6 of 16 elements); transformers' own Llama fails there",
+        _v5(SLIM, rope={"rope_type": "linear", "rope_theta": 100.0, "partial_rotary_factor": 0.4, "factor": 2.0}),
+    ),
+    Case(
+        "partial_default",
+        "partial_rotary_factor with rope_type default, where transformers' Llama does not look at it",
+        _v5(SLIM, partial_rotary_factor=0.5),
+    ),
+    *(
+        Case(act, f"{act} as the gate's activation", _v5(SLIM, hidden_act=act, num_hidden_layers=1))
+        for act in ("gelu", "quick_gelu", "relu2", "sigmoid", "tanh", "mish")
+    ),
 ]

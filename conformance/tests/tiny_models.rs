@@ -29,20 +29,35 @@ fn cases() -> Vec<Case> {
     let names: Vec<_> = folders.iter().map(|f| f.file_name().unwrap().to_str().unwrap()).collect();
     for required in [
         "bias",
+        "dynamic",
         "eos_list",
+        "gelu",
         "gelu_new",
         "gqa",
         "head_dim",
         "linear_rope",
+        "llama31_config",
         "llama3_rope",
+        "longrope",
         "mha",
+        "mish",
         "mqa",
         "no_prefix",
         "old_config",
         "one_layer",
+        "partial_default",
+        "partial_linear",
+        "proportional_rope",
+        "quick_gelu",
         "relu",
+        "relu2",
         "sharded",
+        "sigmoid",
+        "tanh",
         "tied",
+        "yarn",
+        "yarn_mscale",
+        "yarn_old",
     ] {
         assert!(names.contains(&required), "suite/model/{required} is missing");
     }
@@ -71,7 +86,8 @@ impl Case {
 }
 
 fn options(cache: CacheKind, batch_size: usize, max_sequences: usize) -> SessionOptions {
-    SessionOptions { cache, batch_size, max_sequences, ..SessionOptions::default() }
+    // Room for every prompt, whatever a model says it was made for.
+    SessionOptions { cache, batch_size, max_sequences, context_size: Some(160), ..SessionOptions::default() }
 }
 
 /// Logits of every token of `ids`, `chunk` tokens a step.
@@ -90,7 +106,7 @@ fn logits_lie_within_the_tolerance_for_every_prompt(way: Way) {
     for case in cases() {
         let model = load(&case.folder, reference_by(way, 2));
         let vocab_size = model.config().vocab_size;
-        let mut session = Session::new(model, &SessionOptions::default()).unwrap();
+        let mut session = Session::new(model, &options(CacheKind::Contiguous, 512, 1)).unwrap();
         for p in 0..4 {
             let ids = &case.ids(&format!("p{p}.input_ids"))[0];
             let mut actual = logits(&mut session, ids, ids.len());
@@ -108,13 +124,24 @@ fn whole_chunked_and_token_by_token_give_the_same_bits_over_both_caches(way: Way
     for case in cases() {
         let model = load(&case.folder, reference_by(way, 2));
         let ids = &case.ids("p3.input_ids")[0];
-        let whole = logits(&mut Session::new(model.clone(), &SessionOptions::default()).unwrap(), ids, ids.len());
+        let plain = |chunk| {
+            let options = options(CacheKind::Contiguous, 512, 1);
+            logits(&mut Session::new(model.clone(), &options).unwrap(), ids, chunk)
+        };
+        let whole = plain(ids.len());
+        // Where frequencies depend on the length of the sequence, steps are not all one; runs and caches are.
+        let by_step = model.config().rope.scaling.depends_on_length();
+        if by_step {
+            let (ids, expected) = (&case.ids("p2.input_ids")[0], case.expect.f64s("s2.logits").unwrap().1);
+            let mut session = Session::new(model.clone(), &options(CacheKind::Contiguous, 512, 1)).unwrap();
+            case.check("token by token", &logits(&mut session, ids, 1), &expected);
+        }
         for cache in [CacheKind::Contiguous, CacheKind::Paged { block_size: 7 }, CacheKind::Paged { block_size: 1 }] {
             for (batch_size, chunk) in [(512, 1), (512, 13), (11, ids.len()), (1, 31)] {
                 let mut session = Session::new(model.clone(), &options(cache, batch_size, 1)).unwrap();
                 let parts = logits(&mut session, ids, chunk);
                 assert!(
-                    parts == whole,
+                    parts == if by_step { plain(chunk) } else { whole.clone() },
                     "{}, {cache:?}, {chunk} tokens a step, {batch_size} a run",
                     case.folder.display()
                 );
@@ -214,6 +241,24 @@ fn a_fork_goes_its_own_way_and_a_truncated_sequence_forgets(way: Way) {
             let again = step(&mut session, first, tails[1]);
             assert!(expected[1] == [rows[0].clone(), again].concat(), "{cache:?}: cut back and gone on");
         }
+    }
+}
+
+#[test]
+fn max_position_embeddings_is_the_context_unless_another_is_asked_for() {
+    for (name, positions) in [("gqa", 160), ("dynamic", 16)] {
+        let model = load(&suite_dir().join("model").join(name), reference_by(Way::Linked, 2));
+        let mut session = Session::new(model.clone(), &SessionOptions::default()).unwrap();
+        assert_eq!(session.context_size(), positions, "{name}");
+        let sequence = session.create().unwrap();
+        let mut step = |tokens: &[u32]| {
+            session.step(&[SequenceInput { sequence, tokens, positions: None, outputs: Outputs::Last }]).map(|_| ())
+        };
+        let error = step(&vec![1; positions + 1]).unwrap_err().to_string();
+        assert!(error.contains(&format!("room for {positions} more")) && error.contains("context_size"), "{error}");
+        step(&vec![1; positions]).unwrap();
+        let longer = SessionOptions { context_size: Some(positions + 1), ..SessionOptions::default() };
+        assert!(!logits(&mut Session::new(model, &longer).unwrap(), &vec![1; positions + 1], positions + 1).is_empty());
     }
 }
 

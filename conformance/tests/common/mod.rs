@@ -82,7 +82,10 @@ pub fn load(path: &Path, device: DeviceHandle) -> Arc<Model> {
 
 /// Greedy tokens after `prompt`, straight from the logits: for models without a tokenizer.
 pub fn greedy(model: &Arc<Model>, prompt: &[u32], count: usize, eos: Vec<u32>) -> Vec<u32> {
-    let mut session = Session::new(model.clone(), &SessionOptions::default()).unwrap();
+    // Also beyond what the model says it was made for.
+    let context_size = Some(prompt.len() + count);
+    let mut session =
+        Session::new(model.clone(), &SessionOptions { context_size, ..SessionOptions::default() }).unwrap();
     let sequence = session.create().unwrap();
     let mut new = prompt.to_vec();
     let mut tokens = Vec::new();

@@ -82,7 +82,7 @@ impl Setup {
     pub fn session_options(&self, model: &Model, needed: Option<usize>) -> SessionOptions {
         let engine = &self.config.engine;
         let defaults = SessionOptions::default();
-        let limit = model.config().max_position_embeddings;
+        let limit = model.config().position_limit().unwrap_or(usize::MAX);
         SessionOptions {
             context_size: engine.context_size.or(needed.map(|n| n.clamp(1, limit))),
             batch_size: engine.batch_size.unwrap_or(defaults.batch_size),

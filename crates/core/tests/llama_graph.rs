@@ -63,6 +63,24 @@ fn a_graph_reads_exactly_the_tensors_the_checkpoint_must_have() {
 }
 
 #[test]
+fn frequencies_that_depend_on_the_length_come_as_rows_for_each_token() {
+    let c = config(json!({"rope_scaling": {"type": "dynamic", "factor": 2, "partial_rotary_factor": 0.5}}));
+    let g = graph(&c, true, &CausalAttention, false);
+    assert!(!weights(&g).contains(ROPE_COS));
+    for name in [ROPE_COS, ROPE_SIN] {
+        let value = g.values().iter().find(|v| v.name == name).unwrap();
+        assert_eq!((value.kind, value.ty.to_string()), (ValueKind::Input, "f32 [T, 6]".to_owned()));
+    }
+    assert!(g.values().iter().all(|v| v.name != "positions"), "nothing is looked up");
+    assert_eq!(op_counts(&g)["gather_rows"], 3, "embeddings, and the rows of the head");
+
+    let linear = config(json!({"rope_scaling": {"type": "linear", "factor": 2, "partial_rotary_factor": 0.5}}));
+    let g = graph(&linear, true, &CausalAttention, false);
+    let table = g.values().iter().find(|v| v.name == ROPE_COS).unwrap();
+    assert_eq!(table.ty.to_string(), "f32 [64, 6]");
+}
+
+#[test]
 fn a_tied_config_leaves_a_head_in_the_file_unread() {
     let c = config(json!({"tie_word_embeddings": true}));
     assert!(!weights(&graph(&c, true, &CausalAttention, false)).contains(tensors::LM_HEAD));

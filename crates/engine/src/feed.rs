@@ -213,6 +213,8 @@ impl Session {
         let (mut tokens, mut rows) = (0, 0);
         for (owner, (feed, start)) in feeds.iter().zip(before).enumerate() {
             let len = feed.content.len();
+            let end = start + len;
+            let rope_length = feed.positions.map_or(end, |list| list.iter().max().map_or(end, |p| *p as usize + 1));
             // The next tokens that cannot be parted, and those of them whose logits are wanted.
             let next = |done: usize| {
                 let unit = feed.unit(done, *start);
@@ -250,6 +252,7 @@ impl Session {
                     start: start + done,
                     content: feed.content.slice(chunk.clone()),
                     positions: feed.positions.map(|p| &p[chunk.clone()]),
+                    rope_length,
                     outputs,
                     mask: feed.mask.map(|m| MaskRows { values: &m.values[done * m.width..], width: m.width }),
                 });
@@ -270,6 +273,9 @@ impl Session {
             if !contents.is_empty() {
                 plans.inputs[input].write(0, &contents)?;
             }
+        }
+        if let Some(rotation) = &plans.rotation {
+            rotation.write(run)?;
         }
         plan.plan.run(&symbols)?;
         let mut results = Vec::with_capacity(plan.outputs.len());

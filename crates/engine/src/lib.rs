@@ -17,6 +17,7 @@ pub mod generation_config;
 mod model;
 mod options;
 mod plans;
+mod rotation;
 pub mod sampling;
 pub mod session;
 mod step;

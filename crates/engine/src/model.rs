@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use camelid_core::backend::{Placement, Weight};
 use camelid_core::graph::TensorType;
+use camelid_core::llama::rope::RopeScaling;
 use camelid_core::llama::{Head, LlamaConfig, tensors};
 use camelid_core::tokenizer::{EncodeOptions, TokenId, Tokenizer as _};
 use camelid_host::{Buffer, DeviceHandle};
@@ -81,7 +82,11 @@ impl Model {
     ) -> Result<Model, EngineError> {
         let start = Instant::now();
         let path = checkpoint.path().to_owned();
-        let config = read_config(checkpoint)?;
+        let mut config = read_config(checkpoint)?;
+        if checkpoint.rope_freqs().is_some() {
+            // They hold what the scaling does already.
+            config.rope.scaling = RopeScaling::Default;
+        }
         let generation_config = match checkpoint.generation_config() {
             None => GenerationConfig::default(),
             Some(json) => GenerationConfig::from_value(json)

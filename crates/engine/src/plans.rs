@@ -6,6 +6,7 @@ use camelid_core::Cache;
 use camelid_core::attention::{Attention, CausalAttention, EagerAttention, MaskedAttention};
 use camelid_core::backend::{BufferDesc, BufferUsage, Weight};
 use camelid_core::graph::{Graph, StepInput, SymbolRange, SymbolValues, TensorType, ValueId, ValueKind};
+use camelid_core::llama::rope::Rotary;
 use camelid_core::llama::{self, GraphOptions, Head, Input, ROPE_COS, ROPE_SIN};
 use camelid_core::{Bytes, DType};
 use camelid_host::{Buffer, LoweredOp, Plan};
@@ -14,6 +15,7 @@ use crate::cache::{ContiguousCache, PagedCache};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::options::{CacheKind, SessionOptions};
+use crate::rotation::Rotation;
 
 /// Most bytes the logits of one run may take; more output rows go in several runs.
 const LOGITS_BYTES: usize = 64 << 20;
@@ -47,6 +49,8 @@ pub(crate) struct Plans {
     pub compiled: Vec<CompiledPlan>,
     /// Where each input of a step is written.
     pub inputs: HashMap<StepInput, Buffer>,
+    /// Rows for a rotary embedding that has no tables.
+    pub rotation: Option<Rotation>,
     /// Where each output is read, by its name; all are f32.
     pub outputs: HashMap<String, Buffer>,
     /// The cache's planes, of all layers.
@@ -119,7 +123,8 @@ impl Plans {
                 _ => {}
             }
         }
-        Ok(Plans { compiled, inputs, outputs, planes, lowered })
+        let rotation = Rotation::new(Rotary::new(model.config(), model.rope_divisors()), &buffers.by_name);
+        Ok(Plans { compiled, inputs, rotation, outputs, planes, lowered })
     }
 
     /// The range of the plan that fits every run.
@@ -293,7 +298,8 @@ impl Buffers<'_> {
         if self.get(ROPE_COS).is_some() {
             return Ok(());
         }
-        let (cos, sin) = llama::rope::tables(self.model.config(), self.model.rope_divisors(), self.context_size);
+        let rotary = Rotary::new(self.model.config(), self.model.rope_divisors());
+        let (cos, sin) = rotary.tables(self.context_size);
         for (name, table) in [(ROPE_COS, cos), (ROPE_SIN, sin)] {
             debug_assert_eq!(ty.dtype, DType::F32);
             let data = Bytes::from(table.into_iter().flat_map(f32::to_ne_bytes).collect::<Vec<u8>>());

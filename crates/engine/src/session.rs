@@ -2,7 +2,7 @@
 //!
 //! A session owns the cache and its memory, the compiled plans and the step's buffers. [`Session::step`] takes any
 //! number of new tokens for any of its sequences and returns the logits asked for; how that becomes runs of the
-//! device is decided here, and gives the same logits whatever the split.
+//! device is decided in `feed.rs`, and gives the same logits whatever the split.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,9 @@ pub struct SequenceInput<'a> {
     pub sequence: SequenceId,
     /// Its new tokens, at least one.
     pub tokens: &'a [TokenId],
-    /// Position of each token for the rotary embedding; its index in the sequence if `None`.
+    /// Position of each token for the rotary embedding; its index in the sequence if `None`. Where the rotary embedding
+    /// depends on the length of the sequence, that is one more than the largest position of the step: see
+    /// [`camelid_core::llama::rope`].
     pub positions: Option<&'a [u32]>,
     /// Which logits are wanted.
     pub outputs: Outputs<'a>,
@@ -184,7 +186,7 @@ impl Session {
         options.check()?;
         let config = model.config();
         let context_size = options.context_size.unwrap_or(config.max_position_embeddings);
-        if context_size > config.max_position_embeddings {
+        if config.position_limit().is_some_and(|limit| context_size > limit) {
             tracing::warn!(
                 "context_size {context_size} is more than the {} positions the model was made for",
                 config.max_position_embeddings

@@ -62,6 +62,8 @@ pub(crate) struct Part<'a> {
     pub content: Content<'a>,
     /// Positions for RoPE; the index in the sequence if `None`.
     pub positions: Option<&'a [u32]>,
+    /// Length of the sequence after the whole step, for a rotary embedding that depends on it.
+    pub rope_length: usize,
     /// The tokens whose logits are wanted, as indices into this part's.
     pub outputs: Vec<usize>,
     /// What they look at; each everything before it if `None`. Its rows are those of this part's tokens.
@@ -77,6 +79,11 @@ impl Part<'_> {
     /// Tokens of the sequence up to the last one of this part.
     pub fn end(&self) -> usize {
         self.start + self.len()
+    }
+
+    /// The position of token `i` of the part.
+    pub fn position(&self, i: usize) -> usize {
+        self.positions.map_or(self.start + i, |list| list[i] as usize)
     }
 }
 
@@ -105,9 +112,7 @@ impl Run<'_> {
                 Content::Tokens(ids) => ids.iter().map(|id| *id as usize).collect(),
                 Content::Embeds { .. } => Vec::new(),
             }))),
-            StepInput::Positions => {
-                Ok(ints(self.each_token(|p, i| p.positions.map_or(p.start + i, |list| list[i] as usize))))
-            }
+            StepInput::Positions => Ok(ints(self.each_token(|p, i| p.position(i)))),
             StepInput::Slot => {
                 let slots: Result<Vec<usize>, _> =
                     self.each_token(|p, i| cache.slot(p.sequence, p.start + i)).into_iter().collect();
@@ -224,7 +229,7 @@ mod tests {
         cache.append(a, 3).unwrap();
         let part = |sequence, start, tokens, outputs| {
             let content = Content::Tokens(tokens);
-            Part { sequence, start, content, positions: None, outputs, mask: None }
+            Part { sequence, start, content, positions: None, rope_length: 3, outputs, mask: None }
         };
         let run = Run { parts: vec![part(a, 1, &[7, 8], vec![1]), part(b, 0, &[9], vec![0])] };
         check(&run, &cache);
@@ -272,9 +277,11 @@ mod tests {
         cache.append(b, 3).unwrap();
         let rows = MaskRows { values: &[MASKED, -0.5, 0.0, MASKED], width: 2 };
         let content = Content::Embeds { values: &[1.0, 2.0, 3.0, 4.0], width: 2 };
-        let masked = Part { sequence: a, start: 0, content, positions: None, outputs: vec![], mask: Some(rows) };
+        let rope_length = 2;
+        let masked =
+            Part { sequence: a, start: 0, content, positions: None, rope_length, outputs: vec![], mask: Some(rows) };
         let content = content.slice(1..2);
-        let causal = Part { sequence: b, start: 2, content, positions: None, outputs: vec![], mask: None };
+        let causal = Part { sequence: b, start: 2, content, positions: None, rope_length, outputs: vec![], mask: None };
         let run = Run { parts: vec![masked, causal] };
         let get = |input| -> Vec<f32> {
             let bytes = run.contents(input, &cache).unwrap();

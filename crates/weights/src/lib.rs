@@ -21,6 +21,7 @@ mod check;
 mod checkpoint;
 mod error;
 pub mod gguf;
+pub mod init;
 mod locate;
 mod map;
 mod names;

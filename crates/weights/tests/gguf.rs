@@ -194,12 +194,31 @@ fn rope_scaling_in_hugging_faces_form() {
         ),
         Some(json!({"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 64, "beta_fast": 32.0}))
     );
+    let attention = |keys: &[(&str, f32)]| {
+        let yarn = typed("yarn").set("llama.rope.scaling.factor", Kv::F32(16.0));
+        let set = |file: Gguf, (key, n): &(&str, f32)| file.set(&format!("llama.rope.scaling.{key}"), Kv::F32(*n));
+        scaling(keys.iter().fold(yarn, set)).unwrap().get("attention_factor").and_then(serde_json::Value::as_f64)
+    };
+    assert_eq!(attention(&[]), None);
+    assert_eq!(attention(&[("attn_factor", 1.0)]), None);
+    assert_eq!(attention(&[("yarn_attn_factor", 0.75)]), Some(0.75), "transformers' attention_factor");
+    let own = 0.1 * 16f64.ln() + 1.0;
+    assert_eq!(attention(&[("attn_factor", 0.5)]), Some(0.5 * own), "llama.cpp multiplies what yarn has by itself");
+    assert_eq!(attention(&[("attn_factor", 0.5), ("yarn_attn_factor", 0.75)]), Some(0.375));
     let factors: Vec<u8> = (0..HEAD_DIM / 2).flat_map(|i| (1.1f32 + i as f32).to_le_bytes()).collect();
     let long = typed("longrope")
         .set("llama.rope.scaling.original_context_length", Kv::U32(64))
         .tensor("rope_factors_long.weight", &[HEAD_DIM / 2], factors.clone())
         .tensor("rope_factors_short.weight", &[HEAD_DIM / 2], factors);
     assert_eq!(long.open().1.tensors().len(), tensors().len());
+    for attn_factor in [None, Some(1.25)] {
+        let set = |n| long.clone().set("llama.rope.scaling.attn_factor", Kv::F32(n));
+        let file = attn_factor.map_or(long.clone(), set);
+        assert_eq!(scaling(file).unwrap()["attention_factor"], json!(attn_factor.unwrap_or(1.0)));
+    }
+    for file in [long.clone(), typed("yarn").set("llama.rope.scaling.factor", Kv::F32(16.0))] {
+        LlamaConfig::from_value(file.open().1.config()).unwrap();
+    }
     let long = scaling(long).unwrap();
     assert_eq!((&long["rope_type"], &long["long_factor"][0]), (&json!("longrope"), &json!(1.1)));
     assert_says(&typed("longrope").refusal(), &["rope_factors_long.weight"]);

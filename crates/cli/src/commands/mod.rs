@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod forward;
 mod generate;
+mod init;
 mod inspect;
 mod plugin;
 mod tokenize;
@@ -33,6 +34,8 @@ pub enum Command {
     Classify(classify::Classify),
     /// Compute logits, losses, hidden states and attentions from a safetensors file
     Forward(forward::Forward),
+    /// Make a model with random weights, as a Hugging Face folder
+    Init(init::Init),
     /// Turn text into token ids
     Tokenize(tokenize::Tokenize),
     /// Turn token ids into text
@@ -65,6 +68,7 @@ impl Command {
             Command::Chat(c) => c.run(),
             Command::Classify(c) => c.run(),
             Command::Forward(c) => c.run(),
+            Command::Init(c) => c.run(),
             Command::Tokenize(c) => c.run(),
             Command::Detokenize(c) => c.run(),
             Command::Inspect(c) => c.run(),

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::config::LlamaConfig;
+use super::rope::Rotary;
 use super::tensors::{EMBED_TOKENS, FINAL_NORM, LM_HEAD, SCORE, layer};
 use crate::DType;
 use crate::attention::{Attention, Qkv};
-use crate::graph::{CacheLayout, Graph, GraphBuilder, GraphError, StepInput, SymbolRange, TensorType, ValueId};
+use crate::graph::{CacheLayout, Graph, GraphBuilder, GraphError, StepInput, Symbol, SymbolRange, TensorType, ValueId};
 use crate::ops::{Activation, AttentionSpec};
 
 /// What the graph starts from.
@@ -72,9 +73,11 @@ impl std::fmt::Debug for GraphOptions<'_> {
     }
 }
 
-/// The name of the graph's cosine table, `[positions, head_dim / 2] f32`.
+/// The name of the graph's cosines: a table `[positions, pairs] f32` that [`StepInput::Positions`] picks rows of, or,
+/// where the frequencies depend on a sequence's length, an input with a row for each token, `[T, pairs] f32`. `pairs` is
+/// [`Rotary::pairs`].
 pub const ROPE_COS: &str = "rope.cos";
-/// The name of the graph's sine table.
+/// The name of the graph's sines.
 pub const ROPE_SIN: &str = "rope.sin";
 
 /// Builds the graph of `config`, with the outputs that `options` ask for, for weights of the types in `weights` (by name
@@ -147,10 +150,16 @@ impl Builder<'_> {
         Ok(self.g.finish())
     }
 
-    /// Cosines and sines of this step's tokens, `[T, head_dim / 2]` each.
+    /// Cosines and sines of this step's tokens, `[T, pairs]` each.
     fn rotation(&mut self) -> Result<Rotation, GraphError> {
         self.g.set_scope("model.rotary_emb");
-        let shape = [self.options.positions, self.config.head_dim / 2];
+        let rotary = Rotary::new(self.config, None);
+        if rotary.depends_on_length() {
+            let dims = [Symbol::T.into(), rotary.pairs().into()];
+            let ty = TensorType::new(DType::F32, &dims).expect("two dimensions of an unblocked type");
+            return Ok(Rotation { cos: self.g.input(ROPE_COS, ty)?, sin: self.g.input(ROPE_SIN, ty)? });
+        }
+        let shape = [self.options.positions, rotary.pairs()];
         let cos = self.g.weight(ROPE_COS, tensor(DType::F32, &shape))?;
         let sin = self.g.weight(ROPE_SIN, tensor(DType::F32, &shape))?;
         let positions = self.g.step_input(StepInput::Positions)?;

@@ -7,5 +7,5 @@ mod graph;
 pub mod rope;
 pub mod tensors;
 
-pub use config::{ConfigError, LlamaConfig, ProblemType};
+pub use config::{ConfigError, ConfigForm, LlamaConfig, ProblemType};
 pub use graph::{GraphOptions, Head, Input, ROPE_COS, ROPE_SIN, build};

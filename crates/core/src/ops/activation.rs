@@ -57,8 +57,10 @@ impl Activation {
     fn names(self) -> &'static [&'static str] {
         match self {
             Activation::Silu => &["silu", "swish"],
-            Activation::Gelu => &["gelu"],
-            Activation::GeluTanh => &["gelu_pytorch_tanh", "gelu_new"],
+            Activation::Gelu => &["gelu", "gelu_python"],
+            Activation::GeluTanh => {
+                &["gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"]
+            }
             Activation::QuickGelu => &["quick_gelu"],
             Activation::Relu => &["relu"],
             Activation::Relu2 => &["relu2"],

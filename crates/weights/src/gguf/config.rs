@@ -238,8 +238,14 @@ fn vocab_size(metadata: &Metadata, tensors: &[GgufTensor]) -> Result<u64, Weight
 
 /// The `rope_scaling` of the config. The converter turns `llama3` into the tensor `rope_freqs.weight` and writes no
 /// key for it, so that one never appears here: see [`Checkpoint::rope_freqs`](crate::Checkpoint::rope_freqs).
+///
+/// Two keys speak of the factor of cosines and sines. The converter writes transformers' `attention_factor` as
+/// `yarn_attn_factor`, and it is read as that. `attn_factor` is llama.cpp's own: it multiplies what the kind has by itself,
+/// `0.1 ln factor + 1` for yarn and 1 for longrope (llama-context.cpp, ggml's rope_yarn). A longrope file says by it what
+/// transformers computes from the two context lengths, so that without it the factor is 1.
 fn rope_scaling(metadata: &Metadata, context: usize, rope: &RopeTensors) -> Result<Option<Value>, WeightsError> {
     const TYPE: &str = "llama.rope.scaling.type";
+    const ATTN_FACTOR: &str = "llama.rope.scaling.attn_factor";
     // A factor of 0 means none; "scale_linear" is what the key was called first.
     let factor = match metadata.number("llama.rope.scaling.factor")? {
         None => metadata.number("llama.rope.scale_linear")?,
@@ -265,11 +271,16 @@ fn rope_scaling(metadata: &Metadata, context: usize, rope: &RopeTensors) -> Resu
             set("rope_type", Some(json!("yarn")));
             set("factor", Some(json!(factor)));
             set("original_max_position_embeddings", Some(json!(original.map_or(context, |n| n as usize))));
-            for (key, from) in [
-                ("attention_factor", "llama.rope.scaling.yarn_attn_factor"),
-                ("beta_fast", "llama.rope.scaling.yarn_beta_fast"),
-                ("beta_slow", "llama.rope.scaling.yarn_beta_slow"),
-            ] {
+            let own = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
+            let given = metadata.number("llama.rope.scaling.yarn_attn_factor")?;
+            let attention_factor = match metadata.number(ATTN_FACTOR)?.filter(|n| *n != 1.0) {
+                Some(times) => Some(times * given.unwrap_or(own)),
+                None => given,
+            };
+            set("attention_factor", attention_factor.map(|n| json!(n)));
+            for (key, from) in
+                [("beta_fast", "llama.rope.scaling.yarn_beta_fast"), ("beta_slow", "llama.rope.scaling.yarn_beta_slow")]
+            {
                 set(key, metadata.number(from)?.map(|n| json!(n)));
             }
         }
@@ -282,8 +293,8 @@ fn rope_scaling(metadata: &Metadata, context: usize, rope: &RopeTensors) -> Resu
             set("long_factor", Some(decimals(long)));
             set("short_factor", Some(decimals(short)));
             set("factor", factor.map(|f| json!(f)));
-            set("original_max_position_embeddings", original.map(|n| json!(n)));
-            set("attention_factor", metadata.number("llama.rope.scaling.attn_factor")?.map(|n| json!(n)));
+            set("original_max_position_embeddings", Some(json!(original.map_or(context, |n| n as usize))));
+            set("attention_factor", Some(json!(metadata.number(ATTN_FACTOR)?.unwrap_or(1.0))));
         }
         other => {
             return Err(WeightsError::Unsupported {
