@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from numpy_llama import NumpyLlama
+from rope_numpy import inverse_frequencies
 
 LEAST = float(np.finfo(np.float64).min)
 
@@ -55,8 +56,9 @@ class NumpyForward(NumpyLlama):
         return hidden, attentions, kept
 
     def _turn(self, x: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """x [B, T, heads, d]: rotates the pair (i, i + d/2) by position * frequency[i]."""
-        angle = positions[:, :, None, None] * self.frequencies
+        """x [B, T, heads, d]: rotates the pair (i, i + d/2) by position * frequency[i]; the models here turn whole heads."""
+        frequencies = inverse_frequencies(self.rope, self.head_dim, int(positions.max()) + 1)
+        angle = positions[:, :, None, None] * frequencies
         first, second = np.split(x, 2, axis=-1)
         cos, sin = np.cos(angle), np.sin(angle)
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

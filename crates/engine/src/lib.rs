@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+mod cache_rows;
 mod error;
+mod feed;
 pub mod forward;
 pub mod generate;
 pub mod generation_config;

@@ -304,8 +304,12 @@ impl Kind {
         let language_model = named.is_empty() || is("ForCausalLM");
         let classifier =
             is("ForSequenceClassification") || (named.is_empty() && has(tensors::SCORE) && !has(tensors::LM_HEAD));
+        // A GGUF file says nothing of labels: there are as many as the head has rows.
+        let says_labels = ["id2label", "num_labels"].iter().any(|key| json.get(*key).is_some_and(|v| !v.is_null()));
+        let rows = checkpoint.tensor(tensors::SCORE).and_then(|t| t.shape.first().copied());
+        let num_labels = rows.filter(|_| named.is_empty() && !says_labels).unwrap_or(config.num_labels);
         let head = if classifier {
-            Head::Classes { num_labels: config.num_labels }
+            Head::Classes { num_labels }
         } else if language_model || has(tensors::LM_HEAD) || config.tie_word_embeddings {
             Head::LanguageModel
         } else {

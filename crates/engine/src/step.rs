@@ -277,11 +277,11 @@ mod tests {
         cache.append(b, 3).unwrap();
         let rows = MaskRows { values: &[MASKED, -0.5, 0.0, MASKED], width: 2 };
         let content = Content::Embeds { values: &[1.0, 2.0, 3.0, 4.0], width: 2 };
+        let rope_length = 2;
         let masked =
-            Part { sequence: a, start: 0, content, positions: None, rope_length: 0, outputs: vec![], mask: Some(rows) };
+            Part { sequence: a, start: 0, content, positions: None, rope_length, outputs: vec![], mask: Some(rows) };
         let content = content.slice(1..2);
-        let causal =
-            Part { sequence: b, start: 2, content, positions: None, rope_length: 0, outputs: vec![], mask: None };
+        let causal = Part { sequence: b, start: 2, content, positions: None, rope_length, outputs: vec![], mask: None };
         let run = Run { parts: vec![masked, causal] };
         let get = |input| -> Vec<f32> {
             let bytes = run.contents(input, &cache).unwrap();

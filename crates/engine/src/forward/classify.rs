@@ -5,8 +5,9 @@ use camelid_core::tokenizer::TokenId;
 
 use super::ForwardError;
 use crate::error::EngineError;
+use crate::feed::Feed;
 use crate::plans::Taps;
-use crate::session::{Feed, Outputs, Session};
+use crate::session::{Outputs, Session};
 use crate::step::Content;
 
 /// The token of each row whose scores are the row's, as transformers' `GenericForSequenceClassification` chooses it: the

@@ -10,9 +10,10 @@ use super::past::PastRow;
 use super::{Array, AttentionMask, ForwardError, ForwardInputs, ForwardOptions, Labels, LogitsToKeep, Past};
 use super::{classify, loss};
 use crate::error::EngineError;
+use crate::feed::{Feed, PartOutputs};
 use crate::model::Model;
 use crate::plans::Taps;
-use crate::session::{Feed, Outputs, PartOutputs, Session};
+use crate::session::{Outputs, Session};
 use crate::step::{Content, MaskRows};
 
 /// What a forward pass gives. `K` positions are kept, `V` is `vocab_size`, `H` `hidden_size`.
