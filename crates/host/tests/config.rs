@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use camelid_host::config::{BackendConfig, CacheName, KEYS, KvDtype, Origin, Repack, Trust};
+use camelid_host::config::{BackendConfig, CacheName, EarlyStop, KEYS, KvDtype, Origin, Repack, Trust};
 use camelid_host::{Config, ConfigError, ConfigSources, Loaded, OnUnsupported, PluginSpec};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -79,6 +79,34 @@ presence_penalty = -0.5
 frequency_penalty = 2e0
 seed = 18446744073709551615
 stop = ["a", "\u00e9\n"]
+max_length = 100
+min_new_tokens = 2
+min_length = 3
+max_time = 1.5
+typical_p = 0.9
+epsilon_cutoff = 0.01
+eta_cutoff = 0.02
+top_h = 0.5
+encoder_repetition_penalty = 1.2
+no_repeat_ngram_size = 3
+encoder_no_repeat_ngram_size = 4
+bad_words_ids = [[1], [2, 3]]
+sequence_bias = [[[1, 2], -1.5], [[3], 2]]
+suppress_tokens = [5, 6]
+begin_suppress_tokens = []
+forced_bos_token_id = 7
+forced_eos_token_id = [2]
+exponential_decay_length_penalty = [5, 1.25]
+remove_invalid_values = true
+renormalize_logits = false
+num_beams = 4
+length_penalty = -1
+early_stopping = true
+num_return_sequences = 2
+prompt_lookup_num_tokens = 8
+max_matching_ngram_size = 3
+draft_model = "/models/small"
+draft_tokens = 6
 [plugins]
 trust = "path"
 folders = ["/opt/camelid"]
@@ -110,6 +138,22 @@ path = '/opt/lib"tpu.so'
     assert_eq!(generate.repetition_penalty, Some(1.1));
     assert_eq!((generate.presence_penalty, generate.frequency_penalty), (Some(-0.5), Some(2.0)));
     assert_eq!((generate.seed, generate.stop), (Some(u64::MAX), Some(vec!["a".into(), "é\n".into()])));
+
+    assert_eq!((generate.max_length, generate.min_new_tokens, generate.min_length), (Some(100), Some(2), Some(3)));
+    assert_eq!((generate.max_time, generate.typical_p, generate.top_h), (Some(1.5), Some(0.9), Some(0.5)));
+    assert_eq!((generate.epsilon_cutoff, generate.eta_cutoff), (Some(0.01), Some(0.02)));
+    assert_eq!((generate.no_repeat_ngram_size, generate.encoder_no_repeat_ngram_size), (Some(3), Some(4)));
+    assert_eq!(generate.encoder_repetition_penalty, Some(1.2));
+    assert_eq!(generate.bad_words_ids, Some(vec![vec![1], vec![2, 3]]));
+    assert_eq!(generate.sequence_bias, Some(vec![(vec![1, 2], -1.5), (vec![3], 2.0)]));
+    assert_eq!((generate.suppress_tokens, generate.begin_suppress_tokens), (Some(vec![5, 6]), Some(vec![])));
+    assert_eq!((generate.forced_bos_token_id, generate.forced_eos_token_id), (Some(7), Some(vec![2])));
+    assert_eq!(generate.exponential_decay_length_penalty, Some((5, 1.25)));
+    assert_eq!((generate.remove_invalid_values, generate.renormalize_logits), (Some(true), Some(false)));
+    assert_eq!((generate.num_beams, generate.length_penalty), (Some(4), Some(-1.0)));
+    assert_eq!((generate.early_stopping, generate.num_return_sequences), (Some(EarlyStop::True), Some(2)));
+    assert_eq!((generate.prompt_lookup_num_tokens, generate.max_matching_ngram_size), (Some(8), Some(3)));
+    assert_eq!((generate.draft_model, generate.draft_tokens), (Some(PathBuf::from("/models/small")), Some(6)));
 
     assert_eq!(loaded.settings().len(), KEYS.len() + 6);
     assert_eq!(loaded.origin("engine.context_size").cloned(), line(11));
