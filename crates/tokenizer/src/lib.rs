@@ -26,20 +26,30 @@
 //! ```
 #![deny(missing_docs)]
 
+mod batch;
 mod config;
 mod decoder;
 mod error;
+mod frame;
 mod gguf;
 mod hf;
 mod json;
+mod llama;
 mod pre_tokenizer;
+mod save;
 mod sentencepiece;
+mod specials;
 pub mod template;
+mod vocab_file;
 
-pub use config::{NamedTemplate, SpecialToken, TokenizerConfig};
-pub use error::LoadError;
+pub use batch::{BatchEncoding, BatchOptions, OffsetUnit, Padding, TextInput, Truncation};
+pub use config::{NamedTemplate, Side, SpecialToken, TokenizerConfig};
+pub use error::{BatchError, LoadError, SaveError, SpecialsError};
 pub use gguf::GgufVocab;
 pub use hf::HfTokenizer;
 pub use jiff::civil::DateTime;
+pub use llama::{LlamaTokenizer, LlamaTokenizerBuilder, LlamaTokenizerFast, Merges, Vocabulary};
 pub use pre_tokenizer::KNOWN_PRE_TOKENIZERS;
+pub use specials::SpecialName;
 pub use template::{ChatTemplate, RenderOptions, TemplateError};
+pub use vocab_file::{llama3_special_tokens, llama31_special_tokens};
