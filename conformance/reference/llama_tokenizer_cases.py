@@ -100,6 +100,11 @@ def digests(encode: Callable[[str], list[int]], texts: list[str]) -> list[str]:
     return [digest(ids[at : at + GROUP]) for at in range(0, len(ids), GROUP)]
 
 
+def inner(text: str) -> str:
+    """The text where sentencepiece and transformers mean the same by spaces: not at its beginning, and not written `▁`."""
+    return "a" + text.replace("▁", "_")
+
+
 # --- vocabularies -----------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +112,7 @@ def train_sentencepiece(out: Path) -> None:
     """`*.model`: with byte fallback as LLaMA has it, with other treatments of spaces, without byte tokens."""
     plain = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
     kinds = {
-        "bytes": {**plain, "byte_fallback": True, "user_defined_symbols": ["<tool>", "▁▁▁"], "vocab_size": 560},
+        "bytes": {**plain, "byte_fallback": True, "user_defined_symbols": ["<tool>"], "vocab_size": 560},
         "no_prefix": {**plain, "byte_fallback": True, "add_dummy_prefix": False, "vocab_size": 500},
         "trimmed": {**plain, "byte_fallback": True, "remove_extra_whitespaces": True, "vocab_size": 500},
         "unknown": {**plain, "bos_piece": "<begin>", "eos_piece": "<end>", "pad_id": 3, "vocab_size": 240},
@@ -343,7 +348,12 @@ def gguf_vocabulary(path: Path) -> dict:
 
 
 def sentencepiece_file(vocabulary: dict, path: Path) -> None:
-    """A `tokenizer.model` with the pieces of a GGUF vocabulary, and the flags of LLaMA's."""
+    """A `tokenizer.model` with the pieces of a GGUF vocabulary, and the flags of LLaMA's.
+
+    transformers 5.8.0 orders the merges of such a file by the ids of the pieces, not by their scores, so that runs of
+    spaces, whose pieces have low ids and the lowest scores, become other tokens than the model was trained on. Hence
+    sentencepiece is the reference here.
+    """
     proto = sentencepiece_model_pb2.ModelProto()
     for text, score, kind in zip(vocabulary["tokens"], vocabulary["scores"], vocabulary["types"]):
         proto.pieces.add(piece=text, score=score, type=kind)
@@ -435,11 +445,17 @@ def main() -> None:
             llama = load_llama(path, split_special_tokens=True, **flags)
             encoders[path.stem] = lambda text, t=llama: t.encode(text, add_special_tokens=False)
             processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-            encoders[f"{path.stem}_sentencepiece"] = processor.encode
+            encoders[f"{path.stem}_sentencepiece"] = lambda text, p=processor: p.encode(inner(text))
+    many = strings(1, GROUP * REAL_GROUPS)
+    assert digests(real["llama3"], many) == digests(real["llama3_transformers"], many)
     write("strings.json", {
         "first": strings(1, 8),
         "small": {name: digests(encode, strings(1, GROUP * GROUPS)) for name, encode in encoders.items()},
-        "real": {name: digests(encode, strings(1, GROUP * REAL_GROUPS)) for name, encode in real.items()},
+        "real": {
+            "llama2_sentencepiece": digests(lambda text: real["llama2_sentencepiece"](inner(text)), many),
+            "llama3": digests(real["llama3"], many),
+            "smollm2": digests(real["smollm2"], many),
+        },
     })  # fmt: skip
 
 

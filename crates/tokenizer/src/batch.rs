@@ -199,6 +199,10 @@ impl HfTokenizer {
         let parse_special = !options.split_special_tokens.unwrap_or(self.config.split_special_tokens);
         let mut first = self.encode_text(input.text, parse_special, offsets)?;
         let mut second = input.pair.map(|text| self.encode_text(text, parse_special, offsets)).transpose()?;
+        // Pieces that are cut off keep these types.
+        if let Some(second) = &mut second {
+            second.set_type_ids(vec![1; second.len()]);
+        }
         if let Some(truncation) = truncation {
             let mut truncation = truncation.clone();
             if options.add_special_tokens {

@@ -18,7 +18,7 @@ use crate::hf::HfTokenizer;
 use crate::json::from_value;
 
 /// Longest file that is read. Llama 3's has 2 MB.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 
 impl HfTokenizer {
     /// The tokenizer of a `tokenizer.model`: SentencePiece's Protocol Buffers (BPE models) or tiktoken's lines of base64
@@ -66,5 +66,5 @@ fn from_bytes(bytes: &[u8], config: TokenizerConfig, origin: &str) -> Result<HfT
         let (json, config) = tiktoken::load(bytes, config, origin)?;
         return from_value(json, config, origin);
     }
-    sentencepiece::load(bytes, config, origin)?.assemble(origin)
+    sentencepiece::load(bytes, config, origin)
 }

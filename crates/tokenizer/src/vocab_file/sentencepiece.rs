@@ -11,8 +11,9 @@ use serde_json::{Value as Json, json};
 use crate::config::{SpecialToken, TokenizerConfig};
 use crate::decoder::byte_token;
 use crate::error::LoadError;
+use crate::hf::HfTokenizer;
 use crate::llama::{LlamaParts, prepend_scheme};
-use crate::vocab_file::merges::{self, Order};
+use crate::sentencepiece::{MAX_PIECE_BYTES, Piece as Mergeable, SentencePieceBpe};
 use crate::vocab_file::wire::{Field, Fields, Malformed, Value};
 
 /// Most pieces of a model. The largest vocabularies in use have 262,144.
@@ -56,73 +57,100 @@ struct Model {
 
 /// The tokenizer of a SentencePiece model as transformers' `LlamaTokenizer` has it, with what `config` says.
 ///
-/// It differs from transformers 5.8.0 in two things, in which the model file or the documentation goes before: the
-/// beginning-of-sequence token is added unless `config` says no, and a character without token is the unknown token
-/// where there are no byte tokens.
-pub(super) fn load(bytes: &[u8], config: TokenizerConfig, origin: &str) -> Result<LlamaParts, LoadError> {
+/// It differs from transformers 5.8.0 in three things, in which the model file or the documentation goes before: merges
+/// are tried in the order of the scores, as sentencepiece does, not of the ids (in LLaMA 2's file the two differ for runs
+/// of spaces); a character without token is the unknown token where there are no byte tokens; and the
+/// beginning-of-sequence token is added unless `config` says no.
+pub(super) fn load(bytes: &[u8], config: TokenizerConfig, origin: &str) -> Result<HfTokenizer, LoadError> {
     let model = parse(bytes, origin)?;
     check_specs(&model, origin)?;
-    let tokens = check_pieces(&model.pieces, origin)?;
-    let merges = merges::generate(&tokens, |id| model.takes_part(id), Order::ShortestLeft, origin)?;
-
-    let added = (0..).zip(&model.pieces).filter_map(|(id, piece)| {
-        let special = match piece.kind {
-            Kind::Control | Kind::Unknown => true,
-            Kind::UserDefined => false,
-            _ => return None,
-        };
-        Some((id, SpecialToken { special, ..SpecialToken::new(piece.text.as_str()) }))
-    });
-    let added: Vec<(TokenId, SpecialToken)> = added.collect();
-    let config = model.complete(config, &added);
+    check_pieces(&model.pieces, origin)?;
+    let encoder = model.encoder();
+    let config = model.complete(config);
     let prefix = config.add_prefix_space.unwrap_or(model.add_dummy_prefix);
-    let unknown = model.pieces.iter().find(|p| p.kind == Kind::Unknown);
-    Ok(LlamaParts {
-        unk_token: unknown.map(|piece| piece.text.clone()),
+    let parts = LlamaParts {
+        unk_token: None,
         byte_fallback: model.byte_fallback,
-        normalizer: model.normalizer(),
+        normalizer: model.normalizer(prefix),
         prepend_scheme: prepend_scheme(prefix, config.legacy.unwrap_or(false)),
-        tokens,
-        merges,
-        added,
+        added: model.added(),
+        tokens: model.pieces.into_iter().map(|piece| piece.text).zip(0..).collect(),
+        merges: Vec::new(),
         config,
-    })
+    };
+    let mut tokenizer = parts.assemble(origin)?;
+    tokenizer.sentencepiece = Some(encoder);
+    Ok(tokenizer)
 }
 
 impl Model {
-    /// Whether merges may make the piece, or go through it.
-    fn takes_part(&self, id: TokenId) -> bool {
-        let kind = self.pieces.get(id as usize).map(|piece| piece.kind);
-        matches!(kind, Some(Kind::Normal | Kind::UserDefined | Kind::Unused))
+    /// What merges the pieces.
+    fn encoder(&self) -> SentencePieceBpe {
+        let mut byte_tokens = [None; 256];
+        let mut unknown = None;
+        let mut pieces = Vec::with_capacity(self.pieces.len());
+        for (id, piece) in (0..).zip(&self.pieces) {
+            match piece.kind {
+                Kind::Control => {}
+                Kind::Unknown => unknown = Some(id),
+                Kind::Byte => {
+                    if let Some(byte) = byte_token(piece.text.as_bytes()) {
+                        byte_tokens[usize::from(byte)] = Some(id);
+                    }
+                }
+                // A user-defined token is found as a whole and needs no merges.
+                Kind::UserDefined if piece.text.len() > MAX_PIECE_BYTES => {}
+                Kind::Normal | Kind::UserDefined | Kind::Unused => pieces.push(Mergeable {
+                    id,
+                    text: &piece.text,
+                    score: piece.score,
+                    unused: piece.kind == Kind::Unused,
+                }),
+            }
+        }
+        SentencePieceBpe::new(&pieces, byte_tokens, unknown, self.pieces.len() as TokenId)
+    }
+
+    /// The pieces that are found before all merging.
+    fn added(&self) -> Vec<(TokenId, SpecialToken)> {
+        let added = (0..).zip(&self.pieces).filter_map(|(id, piece)| {
+            let special = match piece.kind {
+                Kind::Control | Kind::Unknown => true,
+                Kind::UserDefined => false,
+                Kind::Normal | Kind::Unused | Kind::Byte => return None,
+            };
+            Some((id, SpecialToken { special, ..SpecialToken::new(piece.text.as_str()) }))
+        });
+        added.collect()
     }
 
     /// Fills in what `config` leaves to the model.
-    fn complete(&self, mut config: TokenizerConfig, added: &[(TokenId, SpecialToken)]) -> TokenizerConfig {
-        let [bos, eos, pad] = self.special_ids.map(|id| {
-            let piece = self.pieces.get(usize::try_from(id).ok()?)?;
-            (piece.kind == Kind::Control).then(|| SpecialToken::new(piece.text.as_str()))
-        });
-        let unknown = added.iter().find(|(id, _)| self.pieces[*id as usize].kind == Kind::Unknown);
+    fn complete(&self, mut config: TokenizerConfig) -> TokenizerConfig {
+        let named = |kind: Kind, piece: &Piece| (piece.kind == kind).then(|| SpecialToken::new(piece.text.as_str()));
+        let [bos, eos, pad] =
+            self.special_ids.map(|id| named(Kind::Control, self.pieces.get(usize::try_from(id).ok()?)?));
         config.bos_token = config.bos_token.or(bos);
         config.eos_token = config.eos_token.or(eos);
         config.pad_token = config.pad_token.or(pad);
-        config.unk_token = config.unk_token.or(unknown.map(|(_, token)| token.clone()));
+        config.unk_token = config.unk_token.or_else(|| self.pieces.iter().find_map(|p| named(Kind::Unknown, p)));
         config.add_bos_token = config.add_bos_token.or(Some(config.bos_token.is_some()));
         config.tokenizer_class.get_or_insert_with(|| "LlamaTokenizer".to_owned());
         if config.additional_special_tokens.is_empty() {
-            let listed = added.iter().filter(|(id, _)| self.pieces[*id as usize].kind != Kind::Unknown);
-            config.additional_special_tokens = listed.map(|(_, token)| token.clone()).collect();
+            let listed = self.added().into_iter().filter(|(id, _)| self.pieces[*id as usize].kind != Kind::Unknown);
+            config.additional_special_tokens = listed.map(|(_, token)| token).collect();
         }
         config
     }
 
-    /// What is done to a text first.
-    fn normalizer(&self) -> Json {
+    /// What is done to a text first: spaces at its end are dropped, others become one. The one that is left at its
+    /// beginning is then the one that would be put there.
+    fn normalizer(&self, add_prefix_space: bool) -> Json {
         if !self.remove_extra_whitespaces {
             return Json::Null;
         }
         let replace = |pattern: &str, content: &str| json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content});
-        json!({"type": "Sequence", "normalizers": [replace("^ +| +$", ""), replace(" {2,}", " ")]})
+        let ends = if add_prefix_space { r" +\z" } else { r"\A +| +\z" };
+        json!({"type": "Sequence", "normalizers": [replace(ends, ""), replace(" {2,}", " ")]})
     }
 }
 
@@ -157,14 +185,13 @@ fn check_specs(model: &Model, origin: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The texts and ids of the pieces.
-fn check_pieces(pieces: &[Piece], origin: &str) -> Result<Vec<(String, TokenId)>, LoadError> {
+/// Checks that the pieces can be told apart and are what their kinds say.
+fn check_pieces(pieces: &[Piece], origin: &str) -> Result<(), LoadError> {
     if pieces.is_empty() {
         return Err(LoadError::field(origin, "pieces", "none", DAMAGED));
     }
     let mut seen: HashMap<&str, usize> = HashMap::with_capacity(pieces.len());
     let mut unknown: Option<usize> = None;
-    let mut tokens = Vec::with_capacity(pieces.len());
     for (index, piece) in pieces.iter().enumerate() {
         let refuse =
             |found: String, remedy: &str| Err(LoadError::field(origin, format!("pieces[{index}]"), found, remedy));
@@ -185,9 +212,12 @@ fn check_pieces(pieces: &[Piece], origin: &str) -> Result<Vec<(String, TokenId)>
         {
             return refuse(format!("a second unknown token beside piece {first}"), "there has to be one");
         }
-        tokens.push((piece.text.clone(), index as TokenId));
+        if piece.text.len() > MAX_PIECE_BYTES && matches!(piece.kind, Kind::Normal | Kind::Unused) {
+            let remedy = format!("a piece has at most {MAX_PIECE_BYTES}");
+            return refuse(format!("{} bytes", piece.text.len()), &remedy);
+        }
     }
-    Ok(tokens)
+    Ok(())
 }
 
 fn parse(bytes: &[u8], origin: &str) -> Result<Model, LoadError> {

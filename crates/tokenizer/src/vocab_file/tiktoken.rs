@@ -15,7 +15,7 @@ use crate::config::{SpecialToken, TokenizerConfig};
 use crate::decoder::char_of_byte;
 use crate::error::LoadError;
 use crate::pre_tokenizer::LLAMA3;
-use crate::vocab_file::merges::{self, MAX_TOKEN_BYTES, Order};
+use crate::vocab_file::merges::{self, MAX_TOKEN_BYTES};
 
 /// Most tokens of a file. Llama 3 has 128,000.
 const MAX_TOKENS: usize = 1 << 22;
@@ -70,7 +70,7 @@ pub(super) fn load(
     origin: &str,
 ) -> Result<(Value, TokenizerConfig), LoadError> {
     let tokens = parse(bytes, origin)?;
-    let merges = merges::generate(&tokens, |_| true, Order::LowestIds, origin)?;
+    let merges = merges::generate(&tokens, origin)?;
     let first = tokens.len() as TokenId;
     let mut special: Vec<(TokenId, SpecialToken)> =
         config.added_tokens.iter().filter(|(id, _)| *id >= first).cloned().collect();
