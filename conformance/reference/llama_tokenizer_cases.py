@@ -1,6 +1,6 @@
 """What transformers' LlamaTokenizer, sentencepiece and tiktoken say: `crates/tokenizer/tests/data/llama/*`.
 
-Small vocabularies of every form are trained here, on the text of this folder's README: `*.model` for sentencepiece (one
+Small vocabularies of every form are trained here, on LICENSE-APACHE and the corpus of `tokenizer_cases.py`: `*.model` for sentencepiece (one
 for each way to treat spaces), `ranks.model` for tiktoken. `cases.json` has what texts become with them, and what calls of
 `LlamaTokenizer` with all kinds of parameters give; `strings.json` has, for those vocabularies and for the real ones of
 Llama 2, Llama 3 and SmolLM2, digests of the ids of thousands of strings that both sides draw with the generator below.
@@ -28,6 +28,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, LlamaTokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
+
+from tokenizer_cases import CORPUS
 
 HERE = Path(__file__).parent
 MASK = (1 << 64) - 1
@@ -108,6 +110,11 @@ def inner(text: str) -> str:
 # --- vocabularies -----------------------------------------------------------------------------------------------------
 
 
+def training_text() -> str:
+    """A text that stays as it is."""
+    return (HERE.parents[1] / "LICENSE-APACHE").read_text() + CORPUS
+
+
 def train_sentencepiece(out: Path) -> None:
     """`*.model`: with byte fallback as LLaMA has it, with other treatments of spaces, without byte tokens."""
     plain = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
@@ -117,7 +124,7 @@ def train_sentencepiece(out: Path) -> None:
         "trimmed": {**plain, "byte_fallback": True, "remove_extra_whitespaces": True, "vocab_size": 500},
         "unknown": {**plain, "bos_piece": "<begin>", "eos_piece": "<end>", "pad_id": 3, "vocab_size": 240},
     }
-    text = (HERE / "README.md").read_text()
+    text = training_text()
     for name, flags in kinds.items():
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "text").write_text(text)
@@ -137,7 +144,7 @@ def train_ranks(out: Path, size: int) -> None:
     import regex
 
     ranks = {bytes([b]): b for b in range(256)}
-    words = [[bytes([b]) for b in word.encode()] for word in regex.findall(LLAMA3, (HERE / "README.md").read_text())]
+    words = [[bytes([b]) for b in word.encode()] for word in regex.findall(LLAMA3, training_text())]
     while len(ranks) < size:
         counts: dict[tuple[bytes, bytes], int] = {}
         for word in words:
@@ -420,6 +427,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, metavar="COUNT", help="write COUNT strings and their ids, and nothing else")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    os.environ["TIKTOKEN_CACHE_DIR"] = ""  # it would take a file of the same path from before for this one
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
     out: Path = options.out
