@@ -14,9 +14,12 @@ use crate::{Error, source};
 /// Turn text into token ids
 #[derive(Args, Debug)]
 pub struct Tokenize {
-    /// Text; `-` reads standard input; several are a batch
+    /// Text; `-` reads standard input
     #[arg(allow_hyphen_values = true, required_unless_present = "texts")]
-    text: Vec<String>,
+    text: Option<String>,
+    /// Further texts: a batch
+    #[arg(value_name = "TEXT")]
+    more: Vec<String>,
     /// Read the texts from a file with a JSON list of strings
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     texts: Option<PathBuf>,
@@ -139,7 +142,7 @@ impl Tokenize {
 
     fn input_texts(&self) -> Result<Vec<String>, Error> {
         let Some(file) = &self.texts else {
-            return self.text.iter().cloned().map(super::text_or_stdin).collect();
+            return self.text.iter().chain(&self.more).cloned().map(super::text_or_stdin).collect();
         };
         let failed =
             |e: &dyn std::fmt::Display| format!("{}: {e}; it has to be a JSON list of strings", file.display());
