@@ -2,10 +2,12 @@
 
 Three kinds: `bytes` is byte-level BPE as SmolLM2 has it, `pattern` the same with Llama 3's pattern and a template that
 adds a token in front, `pieces` SentencePiece BPE with byte fallback as LLaMA 2 has it, as tokenizer.json and, as `scored`,
-with the values of a GGUF file. They are trained by `tokenizers` on the text below; what a text becomes is computed by
+with the values of a GGUF file. `ranks` is `pattern` as a tiktoken file, `model` is `pieces` as a SentencePiece model, of
+which transformers' LlamaTokenizer puts the space in front of the first word only, and not where there is one. They are trained by `tokenizers` on the text below; what a text becomes is computed by
 the encoders of this file, which are written from the published descriptions, and by `tokenizers`, which must agree.
 """
 
+import base64
 import json
 import math
 import random
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import regex
 import tokenizers
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 NAME = "tokenizer"
@@ -99,7 +102,7 @@ class ByteBpe:
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
         return [self.vocab[s] for s in symbols]
 
-    def section(self, text):
+    def section(self, text, at_start):
         return [i for w in self.words(text) for i in self.word(w)]
 
     def decode(self, ids, skip):
@@ -110,13 +113,17 @@ class ByteBpe:
 class PieceBpe:
     """SentencePiece BPE: of all neighbours the pair that makes the piece of the highest score first, the leftmost of equals."""
 
-    def __init__(self, tokens, scores, specials, user_defined):
+    def __init__(self, tokens, scores, specials, user_defined, first_only=False):
+        self.first_only = first_only
         self.tokens, self.vocab = tokens, {t: i for i, t in enumerate(tokens)}
         self.specials, self.bos, self.user_defined = specials, "<s>", user_defined
         self.scores = {t: scores[i] for i, t in enumerate(tokens) if i > 258 and t not in user_defined}
 
-    def section(self, text):
-        symbols = list("▁" + text.replace(" ", "▁")) if text else []
+    def section(self, text, at_start):
+        marked = text.replace(" ", "▁")
+        if text and (not self.first_only or at_start and not marked.startswith("▁")):
+            marked = "▁" + marked
+        symbols = list(marked)
         while len(symbols) > 1:
             joined = [(-self.scores.get(a + b, -math.inf), i) for i, (a, b) in enumerate(zip(symbols, symbols[1:]))]
             score, i = min(joined)
@@ -148,8 +155,10 @@ def encode(encoder, text, parse, add):
     names += getattr(encoder, "user_defined", [])
     sections = regex.split("(" + "|".join(map(regex.escape, names)) + ")", text) if names else [text]
     ids = [encoder.vocab[encoder.bos]] if add and encoder.bos else []
+    at = 0
     for section in sections:
-        ids += [encoder.vocab[section]] if section in names else encoder.section(section)
+        ids += [encoder.vocab[section]] if section in names else encoder.section(section, at == 0)
+        at += len(section)
     return ids
 
 
@@ -235,6 +244,29 @@ def pieces():
     return tokenizer, PieceBpe(tokens, scores, LLAMA2, user), config, gguf
 
 
+def model(pieces_tokenizer, gguf):
+    """`model`: the vocabulary of `pieces` as a SentencePiece model, read as LlamaTokenizer does."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    for text, score, kind in zip(gguf["tokens"], gguf["scores"], gguf["token_types"]):
+        proto.pieces.add(piece=text, score=score, type=kind)
+    proto.trainer_spec.model_type, proto.trainer_spec.byte_fallback = 2, True
+    proto.normalizer_spec.name, proto.normalizer_spec.remove_extra_whitespaces = "identity", False
+    tokenizer = Tokenizer.from_str(pieces_tokenizer.to_str())
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", split=False)
+    encoder = PieceBpe(gguf["tokens"], gguf["scores"], LLAMA2, TOOLS, first_only=True)
+    return tokenizer, encoder, {"file": proto.SerializeToString(deterministic=True).hex(), "config": {}}
+
+
+def ranks(encoder):
+    """`ranks`: the vocabulary of `pattern` as a tiktoken file; the ids are the ranks."""
+    first = len(encoder.vocab) - len(LLAMA3)
+    lines = [f"{base64.b64encode(encoder.bytes_of[i]).decode()} {i}\n" for i in range(first)]
+    added = {str(encoder.vocab[t]): {"content": t, "special": True} for t in LLAMA3}
+    config = {"bos_token": LLAMA3[0], "eos_token": LLAMA3[1], "added_tokens_decoder": added}
+    return {"file": "".join(lines).encode().hex(), "config": config}
+
+
 def _check(kind, tokenizer, encoder, name, text):
     """The encoder of this file against `tokenizers`, which always recognises special tokens."""
     for add in (False, True):
@@ -278,6 +310,11 @@ def make(out: Path) -> Path:
         vocabulary = {"tokenizer": json.loads(tokenizer.to_str()), "config": config}
         _write(folder / f"{kind}.vocab.json", vocabulary)
         _write(folder / f"{kind}.cases.json", _cases(kind, tokenizer, encoder))
+        if kind == "pattern":
+            _write(folder / "ranks.vocab.json", ranks(encoder))
         if gguf:
             _write(folder / "scored.vocab.json", {"gguf": gguf[0]})
+            tokenizer, encoder, vocabulary = model(tokenizer, gguf[0])
+            _write(folder / "model.vocab.json", vocabulary)
+            _write(folder / "model.cases.json", _cases("model", tokenizer, encoder))
     return folder

@@ -11,6 +11,14 @@ use camelid_tokenizer::{HfTokenizer, RenderOptions};
 use camelid_weights::GgufFile;
 use serde_json::json;
 
+#[path = "../../crates/tokenizer/tests/common/proto.rs"]
+mod proto;
+#[path = "../../crates/tokenizer/tests/common/strings.rs"]
+mod strings;
+
+/// Digests of ids by sentencepiece, tiktoken and tokenizers; `reference/llama_tokenizer_cases.py` makes them.
+const STRINGS: &str = include_str!("../../crates/tokenizer/tests/data/llama/strings.json");
+
 const PLAIN: EncodeOptions = EncodeOptions { add_special_tokens: false, parse_special: false };
 const PARSE: EncodeOptions = EncodeOptions { add_special_tokens: false, parse_special: true };
 
@@ -108,4 +116,81 @@ fn smollm2_writes_a_chat_with_its_own_template() {
         tokenizer.decode(&[504, 3575, 282, 4649, 314, 7042, 30, 2], true).unwrap(),
         b"The capital of France is Paris."
     );
+}
+
+fn digests(name: &str) -> Vec<String> {
+    let all: serde_json::Value = serde_json::from_str(STRINGS).unwrap();
+    let digests: Vec<String> = serde_json::from_value(all["real"][name].clone()).unwrap();
+    assert_eq!(digests.len(), 48);
+    digests
+}
+
+fn plain(tokenizer: &HfTokenizer, text: &str) -> Vec<u32> {
+    tokenizer.encode(text, PLAIN).unwrap().ids
+}
+
+/// The tokenizer in the form of a `tokenizer.json`.
+fn saved(tokenizer: &HfTokenizer) -> HfTokenizer {
+    let folder = tempfile::TempDir::new().unwrap();
+    tokenizer.save_pretrained(folder.path(), None).unwrap();
+    HfTokenizer::from_folder(folder.path()).unwrap()
+}
+
+#[test]
+fn llama2_in_all_forms_gives_the_ids_of_sentencepiece() {
+    let path = fetch::llama_cpp_vocab("ggml-vocab-llama-spm.gguf").unwrap_or_else(|e| panic!("{e}"));
+    let vocab = GgufFile::open(&path).unwrap().vocab().unwrap().unwrap();
+    let (scores, kinds) = (vocab.scores.as_ref().unwrap(), vocab.token_types.as_ref().unwrap());
+    let pieces: Vec<(String, f32, u64)> =
+        (0..vocab.tokens.len()).map(|id| (vocab.tokens[id].clone(), scores[id], kinds[id] as u64)).collect();
+    let model = HfTokenizer::from_tokenizer_model_bytes(&proto::model(&pieces), None).unwrap();
+    let gguf = vocabulary("spm");
+    let forms = [
+        ("tokenizer.json of the model", saved(&model)),
+        ("tokenizer.json of the GGUF file", saved(&gguf)),
+        ("tokenizer.model", model),
+        ("GGUF", gguf),
+    ];
+    for (form, tokenizer) in &forms {
+        let ids = tokenizer.encode("Hello this is a test", EncodeOptions::default()).unwrap().ids;
+        assert_eq!(ids, [1, 15043, 445, 338, 263, 1243], "{form}");
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), b"Hello this is a test", "{form}");
+        strings::compare(form, &digests("llama2_sentencepiece"), strings::inner, |text| plain(tokenizer, text));
+    }
+}
+
+#[test]
+fn llama3_in_all_forms_gives_the_ids_of_tiktoken() {
+    let gguf = vocabulary("bpe");
+    let bytes_of = |id: u32| gguf.token_bytes(id).unwrap();
+    let lines: String = (0..128_000).map(|id| format!("{} {id}\n", base64(&bytes_of(id)))).collect();
+    let ranks = HfTokenizer::from_tokenizer_model_bytes(lines.as_bytes(), None).unwrap();
+    assert_eq!(ranks.vocab_size(), gguf.vocab_size());
+    for id in 128_000..128_256 {
+        assert_eq!(ranks.id_to_token(id), gguf.id_to_token(id));
+    }
+    let text = "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>";
+    assert_eq!(ranks.encode(text, PARSE).unwrap().ids, gguf.encode(text, PARSE).unwrap().ids);
+    assert_eq!(ranks.frame(), gguf.frame());
+    for (form, tokenizer) in [("tokenizer.model", ranks), ("GGUF", gguf)] {
+        strings::compare(form, &digests("llama3"), str::to_owned, |text| plain(&tokenizer, text));
+    }
+}
+
+#[test]
+fn smollm2_in_both_forms_gives_the_ids_of_tokenizers() {
+    let gguf = load(&fetch::smollm2_gguf().unwrap_or_else(|e| panic!("{e}")));
+    for (form, tokenizer) in [("tokenizer.json", saved(&gguf)), ("GGUF", gguf)] {
+        strings::compare(form, &digests("smollm2"), str::to_owned, |text| plain(&tokenizer, text));
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let word = |b: &[u8]| (0..3).fold(0u32, |word, n| word << 8 | u32::from(b.get(n).copied().unwrap_or(0)));
+    let digit = |b: &[u8], n: usize| match n <= b.len() {
+        true => char::from(DIGITS[(word(b) >> (18 - 6 * n)) as usize & 63]),
+        false => '=',
+    };
+    bytes.chunks(3).flat_map(|b| (0..4).map(move |n| digit(b, n))).collect()
 }

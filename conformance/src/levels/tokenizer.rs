@@ -15,8 +15,17 @@ use crate::check;
 use crate::suite::{Suite, SuiteError};
 
 /// Kinds of vocabularies, and whose cases they are held to.
-const KINDS: &[(&str, &str)] =
-    &[("bytes", "bytes"), ("pattern", "pattern"), ("pieces", "pieces"), ("scored", "pieces")];
+const KINDS: &[(&str, &str)] = &[
+    ("bytes", "bytes"),
+    ("pattern", "pattern"),
+    ("ranks", "pattern"),
+    ("pieces", "pieces"),
+    ("scored", "pieces"),
+    ("model", "model"),
+];
+
+/// The kind that takes a space in front of a text for the one it would put there.
+const TAKES_THE_FIRST_SPACE: &str = "model";
 
 /// As users' text comes in: nothing in it is special.
 const PLAIN: EncodeOptions = EncodeOptions { add_special_tokens: false, parse_special: false };
@@ -61,6 +70,8 @@ struct VocabularyFile {
     tokenizer: Option<serde_json::Value>,
     config: Option<serde_json::Value>,
     gguf: Option<Scored>,
+    /// A `tokenizer.model`, in hexadecimal.
+    file: Option<String>,
 }
 
 /// The values of a GGUF file's `tokenizer.ggml.*`.
@@ -110,7 +121,7 @@ pub fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
         add(
             "specials_as_text",
             "what a user types never becomes a special token",
-            Box::new(move |t| typed(t, &specials, &special)),
+            Box::new(move |t| typed(t, &specials, &special, *kind == TAKES_THE_FIRST_SPACE)),
         );
     }
     Ok(cases)
@@ -128,13 +139,14 @@ fn load(cx: &Context<'_>, kind: &str) -> Result<Box<dyn Tokenizer>, Problem> {
     let blocked = |e: &dyn std::fmt::Display| Problem::Blocked(format!("tokenizer/{kind}.vocab.json: {e}"));
     let path = format!("tokenizer/{kind}.vocab.json");
     let file: VocabularyFile = read(cx.suite, &path).map_err(|e| blocked(&e))?;
-    let tokenizer = match (file.tokenizer, file.gguf) {
-        (Some(tokenizer), None) => {
-            let config = file.config.unwrap_or_default().to_string();
-            let config = TokenizerConfig::from_json(config.as_bytes(), &path).map_err(|e| blocked(&e))?;
+    let config = file.config.unwrap_or_else(|| serde_json::json!({})).to_string();
+    let config = TokenizerConfig::from_json(config.as_bytes(), &path).map_err(|e| blocked(&e))?;
+    let tokenizer = match (file.tokenizer, file.gguf, file.file) {
+        (Some(tokenizer), None, None) => {
             HfTokenizer::from_tokenizer_json(tokenizer.to_string().as_bytes(), Some(config))
         }
-        (None, Some(gguf)) => HfTokenizer::from_gguf(GgufVocab {
+        (None, None, Some(file)) => HfTokenizer::from_tokenizer_model_bytes(&unhex(&file)?, Some(config)),
+        (None, Some(gguf), None) => HfTokenizer::from_gguf(GgufVocab {
             model: gguf.model,
             tokens: gguf.tokens,
             scores: Some(gguf.scores),
@@ -144,7 +156,7 @@ fn load(cx: &Context<'_>, kind: &str) -> Result<Box<dyn Tokenizer>, Problem> {
             unk: Some(gguf.unk),
             ..GgufVocab::default()
         }),
-        _ => return Err(blocked(&"it must have `tokenizer` or `gguf`")),
+        _ => return Err(blocked(&"it must have one of `tokenizer`, `gguf` and `file`")),
     };
     let tokenizer = tokenizer.map_err(|e| Problem::fail(e.to_string()))?;
     Ok(cx.subject.tokenizer(Box::new(tokenizer)))
@@ -298,13 +310,19 @@ fn long(tokenizer: &dyn Tokenizer) -> Result<(), Problem> {
     Ok(())
 }
 
-fn typed(tokenizer: &dyn Tokenizer, names: &[String], special: &[TokenId]) -> Result<(), Problem> {
+fn typed(
+    tokenizer: &dyn Tokenizer,
+    names: &[String],
+    special: &[TokenId],
+    takes_the_first_space: bool,
+) -> Result<(), Problem> {
     for name in names {
         for text in [name.clone(), format!("a{name}b"), format!(" {name} {name}"), format!("{name}{}", names[0])] {
             let plain = tokenizer.encode(&text, PLAIN).map_err(failed)?;
             let found = plain.ids.iter().find(|id| special.contains(id));
             check!(found.is_none(), "plain text {text:?} becomes {:?}", plain.ids);
-            same_bytes("plain text", &tokenizer.decode(&plain.ids, true).map_err(failed)?, text.as_bytes())?;
+            let back = if takes_the_first_space { text.strip_prefix(' ').unwrap_or(&text) } else { &text };
+            same_bytes("plain text", &tokenizer.decode(&plain.ids, true).map_err(failed)?, back.as_bytes())?;
             let parsed = tokenizer.encode(&text, FRAMED).map_err(failed)?;
             check!(parsed.ids.iter().any(|id| special.contains(id)), "{text:?} becomes {:?}", parsed.ids);
         }

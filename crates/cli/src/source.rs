@@ -16,9 +16,13 @@ pub fn open(path: Option<&Path>) -> Result<(Checkpoint, Option<HfTokenizer>), Er
     Ok((checkpoint, tokenizer))
 }
 
-/// The tokenizer at `path`, or the bundled one.
+/// The tokenizer at `path`, or the bundled one. Where there is no model, a folder or a file with a tokenizer will do.
 pub fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, Error> {
-    let (checkpoint, tokenizer) = open(path)?;
+    let (checkpoint, tokenizer) = match (open(path), path) {
+        (Ok(both), _) => both,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(path)) => return camelid_engine::tokenizer::load_alone(path)?.ok_or(error),
+    };
     Ok(tokenizer.ok_or_else(|| camelid_engine::EngineError::NoTokenizer { path: checkpoint.path().to_owned() })?)
 }
 

@@ -299,3 +299,86 @@ fn a_reader_that_goes_away_ends_the_generation_quietly() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!message.contains("panicked"), "{message}");
 }
+
+#[test]
+fn tokenize_takes_batches_pairs_and_lengths() {
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&stdout(camelid(args))).unwrap() };
+    let ids = |text: &str| json(&["tokenize", "--json", text]);
+    let (dog, cat) = (ids("a big dog"), ids("a cat"));
+    assert_eq!(json(&["tokenize", "a big dog", "a cat", "--json"]), Value::from(vec![dog.clone(), cat.clone()]));
+    assert_eq!(
+        json(&["tokenize", "a big dog", "--no-special", "--json"]).as_array().unwrap()[..],
+        dog.as_array().unwrap()[1..]
+    );
+    assert!(stdout(camelid(&["tokenize", "-1 dog", "--json"])).starts_with('['));
+
+    // Filled up on the left to the longest, and cut to a length.
+    let batch = json(&[
+        "tokenize",
+        "a big dog",
+        "a cat",
+        "--padding=longest",
+        "--pad-token=<|eos|>",
+        "--masks",
+        "--offsets",
+        "--json",
+    ]);
+    let missing = dog.as_array().unwrap().len() - cat.as_array().unwrap().len();
+    assert!(missing > 0);
+    assert_eq!(batch["input_ids"][0], dog);
+    assert_eq!(batch["input_ids"][1].as_array().unwrap()[missing..], cat.as_array().unwrap()[..]);
+    let mask =
+        |row: usize| batch["attention_mask"][row].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    assert_eq!((mask(0) as usize, mask(1) as usize), (dog.as_array().unwrap().len(), cat.as_array().unwrap().len()));
+    for key in ["token_type_ids", "special_tokens_mask", "offset_mapping"] {
+        assert_eq!(batch[key][1].as_array().unwrap().len(), dog.as_array().unwrap().len(), "{key}");
+    }
+    let cut = json(&["tokenize", "a big dog", "--max-length", "2", "--overflowing", "--json"]);
+    assert!(cut["input_ids"].as_array().unwrap().iter().all(|row| row.as_array().unwrap().len() == 2), "{cut}");
+    let pair = json(&["tokenize", "a big dog", "--pair", "a cat", "--json"]);
+    assert!(pair["input_ids"].as_array().unwrap().ends_with(&cat.as_array().unwrap()[1..]), "{pair}");
+    let listed = stdout(camelid(&["tokenize", "a big dog", "--offsets=bytes"]));
+    assert!(listed.lines().last().unwrap().contains("..9 "), "{listed}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let texts = folder.path().join("texts.json");
+    std::fs::write(&texts, "[\"a cat\", \"\"]").unwrap();
+    let read = json(&["tokenize", "--texts", texts.to_str().unwrap(), "--json"]);
+    assert_eq!((&read[0], read[1].as_array().unwrap().len()), (&cat, 1));
+    assert_eq!(
+        stdout(camelid(&["detokenize", &json(&["tokenize", "a cat", "a", "--no-special", "--json"]).to_string()])),
+        "a cat\na\n"
+    );
+
+    std::fs::write(&texts, "{}").unwrap();
+    assert!(failure(camelid(&["tokenize", "--texts", texts.to_str().unwrap()])).contains("JSON list of strings"));
+    assert!(failure(camelid(&["tokenize", "a", "--padding", "longest"])).contains("padding token"));
+    assert!(failure(camelid(&["tokenize", "a", "b", "--pair", "c"])).contains("--pair is there 1 times for 2 texts"));
+    assert!(failure(camelid(&["tokenize", "a", "--padding", "longest", "--pad-token", "<none>"])).contains("<none>"));
+}
+
+#[test]
+fn a_folder_with_a_tokenizer_alone_will_do_for_text() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/data/llama");
+    for name in ["bytes", "ranks"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokenizer.model");
+        std::fs::copy(data.join(format!("{name}.model")), &file).unwrap();
+        let of =
+            |path: &Path| stdout(camelid(&["tokenize", "the desert", "--json", "--model", path.to_str().unwrap()]));
+        let ids: Vec<u32> = serde_json::from_str(&of(folder.path())).unwrap();
+        assert!(ids.len() > 2, "{ids:?}");
+        assert_eq!(of(&file), of(folder.path()));
+        let back = stdout(camelid(&[
+            "detokenize",
+            &format!("{ids:?}"),
+            "--skip-special-tokens",
+            "--model",
+            file.to_str().unwrap(),
+        ]));
+        assert_eq!(back, "the desert\n");
+        std::fs::write(&file, "no model").unwrap();
+        let error = failure(camelid(&["tokenize", "x", "--model", folder.path().to_str().unwrap()]));
+        assert!(error.contains("tokenizer.model"), "{error}");
+    }
+}

@@ -45,7 +45,7 @@ pub enum EngineError {
         source: camelid_tokenizer::LoadError,
     },
     /// The checkpoint brings no tokenizer.
-    #[error("{path}: there is no tokenizer (tokenizer.json, or a vocabulary in the GGUF file)", path = path.display())]
+    #[error("{path}: there is no tokenizer (tokenizer.json, tokenizer.model, or a vocabulary in the GGUF file)", path = path.display())]
     NoTokenizer {
         /// The checkpoint.
         path: PathBuf,

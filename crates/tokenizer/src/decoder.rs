@@ -49,16 +49,21 @@ enum Step {
 
 /// GPT-2's alphabet: printable Latin-1 characters stand for themselves, the other bytes for the characters from U+0100
 /// on (`bytes_to_unicode` in OpenAI's `encoder.py`).
-static BYTE_OF_CHAR: LazyLock<HashMap<char, u8>> = LazyLock::new(|| {
-    let mut shifted = 0x100..;
-    (0..=255u8)
-        .filter_map(|byte| {
-            let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-            let c = if printable { Some(char::from(byte)) } else { shifted.next().and_then(char::from_u32) };
-            c.map(|c| (c, byte))
-        })
-        .collect()
+static BYTE_OF_CHAR: LazyLock<HashMap<char, u8>> =
+    LazyLock::new(|| (0..=255u8).map(|byte| (CHAR_OF_BYTE[usize::from(byte)], byte)).collect());
+
+static CHAR_OF_BYTE: LazyLock<[char; 256]> = LazyLock::new(|| {
+    let mut shifted = '\u{100}'..;
+    std::array::from_fn(|byte| match byte as u8 {
+        byte @ (b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF) => char::from(byte),
+        _ => shifted.next().unwrap_or_default(),
+    })
 });
+
+/// The character that stands for a byte in a byte-level vocabulary.
+pub(crate) fn char_of_byte(byte: u8) -> char {
+    CHAR_OF_BYTE[usize::from(byte)]
+}
 
 impl ByteDecoder {
     pub(crate) fn new(decoder: Option<&DecoderWrapper>) -> Self {

@@ -17,7 +17,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A model folder without a tokenizer that can be read.
-    #[error("{} has no tokenizer.json: {found}", folder.display())]
+    #[error("{} has neither tokenizer.json nor tokenizer.model: {found}", folder.display())]
     NoTokenizer {
         /// The folder.
         folder: PathBuf,
@@ -68,6 +68,95 @@ pub enum LoadError {
         /// The names that are known.
         known: String,
     },
+}
+
+/// Why special tokens could not be changed or told apart.
+#[derive(Debug, Error)]
+pub enum SpecialsError {
+    /// A token is to have a name and is not in the vocabulary.
+    #[error("{token:?} is not in the vocabulary; add it with add_special_tokens, the model has to have a row for it")]
+    NotThere {
+        /// The token.
+        token: String,
+    },
+    /// A finished sequence is one sequence.
+    #[error(
+        "a second sequence beside ids that already have special tokens; give one sequence, or \
+         already_has_special_tokens = false"
+    )]
+    SecondSequence,
+    /// The tokenizer does not hold together any more.
+    #[error("the special tokens cannot be used: {0}")]
+    Load(Box<LoadError>),
+    /// The tokenizer library refuses.
+    #[error("the special tokens cannot be used: {0}")]
+    Library(String),
+}
+
+/// Why a batch could not be encoded.
+#[derive(Debug, Error)]
+pub enum BatchError {
+    /// Padding was asked for and there is nothing to pad with.
+    #[error(
+        "padding: the tokenizer has no padding token; give it one with set_special_token(SpecialName::Pad, ...), the \
+         end-of-sequence token say, or `pad_token` in tokenizer_config.json"
+    )]
+    NoPadToken,
+    /// A length that cannot be both.
+    #[error(
+        "pad_to_multiple_of: texts are cut to {max_length} tokens, which is not a multiple of {multiple}; change one of \
+         the two"
+    )]
+    Multiple {
+        /// The length.
+        max_length: usize,
+        /// The multiple.
+        multiple: usize,
+    },
+    /// Special tokens alone are longer than what is allowed.
+    #[error("max_length: {max_length} has no room for the {special} special tokens; take more, or add none")]
+    NoRoom {
+        /// The length.
+        max_length: usize,
+        /// Number of special tokens.
+        special: usize,
+    },
+    /// Each piece would begin where the one before began.
+    #[error("stride: {stride} of {room} tokens, special ones not counted, leave nothing new; take a smaller stride")]
+    Stride {
+        /// The stride.
+        stride: usize,
+        /// Tokens of a piece.
+        room: usize,
+    },
+    /// A text cannot be tokenized.
+    #[error(transparent)]
+    Tokenizer(#[from] camelid_core::tokenizer::TokenizerError),
+    /// The tokenizer library refuses.
+    #[error("the texts cannot be encoded: {0}")]
+    Library(String),
+}
+
+/// Why a tokenizer could not be saved.
+#[derive(Debug, Error)]
+pub enum SaveError {
+    /// There is no such folder.
+    #[error("{} is no folder; make it first", path.display())]
+    NoFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The tokenizer library refuses.
+    #[error("the tokenizer cannot be written as tokenizer.json: {0}")]
+    Library(String),
 }
 
 impl LoadError {

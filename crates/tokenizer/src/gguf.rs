@@ -11,7 +11,7 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, Tokenizer};
 
-use crate::config::TokenizerConfig;
+use crate::config::{SpecialToken, TokenizerConfig};
 use crate::decoder::byte_token;
 use crate::error::{LoadError, guarded};
 use crate::hf::{HfTokenizer, Parts};
@@ -187,15 +187,26 @@ fn assemble(
             None => return Err(bad("add_eos_token", None, "true", "set eos_token_id, there is none")),
         }
     }
-    let mut config =
-        TokenizerConfig { add_bos_token: vocab.add_bos, add_eos_token: vocab.add_eos, ..TokenizerConfig::default() };
+    let name = |id: Option<TokenId>| id.map(|id| SpecialToken::new(checked.tokens[id as usize].as_str()));
+    let named = [vocab.bos, vocab.eos, vocab.unk, vocab.pad];
+    let others = checked.special.all.iter().filter(|id| !named.contains(&Some(**id)));
+    let mut config = TokenizerConfig {
+        bos_token: name(vocab.bos),
+        eos_token: name(vocab.eos),
+        unk_token: name(vocab.unk),
+        pad_token: name(vocab.pad),
+        additional_special_tokens: others.filter_map(|id| name(Some(*id))).collect(),
+        add_bos_token: vocab.add_bos,
+        add_eos_token: vocab.add_eos,
+        ..TokenizerConfig::default()
+    };
     if let Some(template) = vocab.chat_template {
         config.set_chat_template("default", template);
     }
     HfTokenizer::assemble(Parts {
         library,
         sentencepiece,
-        frame: (before, after),
+        frame: Some((before, after)),
         special: checked.special,
         config,
         added_verbatim: true,

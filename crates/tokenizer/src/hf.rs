@@ -7,43 +7,50 @@ use std::path::{Path, PathBuf};
 use camelid_core::tokenizer::{EncodeOptions, Encoding, SpecialTokens, TokenId, Tokenizer, TokenizerError};
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::{
-    AddedToken, AddedVocabulary, Model, ModelWrapper, OffsetType, PreTokenizer as _, Token, Tokenizer as Library,
+    AddedToken, AddedVocabulary, Encoding as LibraryEncoding, Model, ModelWrapper, OffsetType, PreTokenizer as _,
+    Token, Tokenizer as Library,
 };
 
 use crate::config::TokenizerConfig;
 use crate::decoder::{ByteDecoder, Piece, Position};
 use crate::error::{LoadError, guarded};
+use crate::frame::{self, Frame};
 use crate::sentencepiece::SentencePieceBpe;
 use crate::template::{ChatTemplate, RenderOptions, TemplateError};
 
 /// A tokenizer as Hugging Face's `tokenizers` library describes one: normalizer, pre-tokenizer, model, decoder, and
 /// tokens that are found before all of them.
 ///
-/// [`from_folder`](Self::from_folder), [`from_tokenizer_json`](Self::from_tokenizer_json) and
-/// [`from_gguf`](Self::from_gguf) make one; the [`Tokenizer`] trait is how it is used. Ids agree with `tokenizers` for a
+/// [`from_folder`](Self::from_folder), [`from_tokenizer_json`](Self::from_tokenizer_json),
+/// [`from_tokenizer_model`](Self::from_tokenizer_model), [`from_gguf`](Self::from_gguf) and
+/// [`builder`](Self::builder) make one; the [`Tokenizer`] trait is how it is used, and
+/// [`encode_batch`](Self::encode_batch) for pairs, padding and truncation. Ids agree with `tokenizers` for a
 /// `tokenizer.json` and with llama.cpp for a GGUF vocabulary. As both do, a byte-level vocabulary without a token for
 /// some byte leaves that byte out (and warns).
 pub struct HfTokenizer {
-    library: Library,
+    pub(crate) library: Library,
     /// Takes the place of the library's model for SentencePiece vocabularies of GGUF files.
-    sentencepiece: Option<SentencePieceBpe>,
+    pub(crate) sentencepiece: Option<SentencePieceBpe>,
     /// The added tokens without the special ones.
     plain_vocabulary: AddedVocabulary,
     /// Ids put before and behind a sequence.
-    frame: (Vec<TokenId>, Vec<TokenId>),
+    pub(crate) frame: Frame,
     decoder: ByteDecoder,
-    special: SpecialTokens,
-    config: TokenizerConfig,
+    pub(crate) special: SpecialTokens,
+    pub(crate) config: TokenizerConfig,
     added_verbatim: bool,
     vocab_size: usize,
+    /// The `tokenizer.model` it was read from.
+    pub(crate) vocab_file: Option<PathBuf>,
 }
 
 /// What the loaders hand over.
 pub(crate) struct Parts<'a> {
     pub library: Library,
     pub sentencepiece: Option<SentencePieceBpe>,
-    pub frame: (Vec<TokenId>, Vec<TokenId>),
-    /// `all` is sorted.
+    /// Takes the place of the library's post-processor.
+    pub frame: Option<Frame>,
+    /// All but `all`, which is filled in: the added tokens that are special.
     pub special: SpecialTokens,
     pub config: TokenizerConfig,
     /// Added tokens are written as in text even if the others are byte-level.
@@ -53,28 +60,43 @@ pub(crate) struct Parts<'a> {
 
 impl HfTokenizer {
     pub(crate) fn assemble(parts: Parts<'_>) -> Result<Self, LoadError> {
-        let Parts { library, sentencepiece, frame, special, config, added_verbatim, origin } = parts;
-        let mut plain_vocabulary = AddedVocabulary::new();
-        let added = library.get_added_vocabulary().get_added_tokens_decoder();
-        let mut plain: Vec<(TokenId, AddedToken)> =
-            added.iter().filter(|(_, token)| !token.special).map(|(id, token)| (*id, token.clone())).collect();
-        plain.sort_unstable_by_key(|(id, _)| *id);
-        let tokens = plain.into_iter().map(|(_, token)| token);
-        guarded(|| plain_vocabulary.add_tokens(tokens, &AllTokens(&library), library.get_normalizer()))
-            .map_err(|e| LoadError::library(origin, e))?;
-
-        let highest = library.get_vocab(true).into_values().max();
-        Ok(HfTokenizer {
+        let Parts { mut library, sentencepiece, frame, special, config, added_verbatim, origin } = parts;
+        if let Some(frame) = frame {
+            frame::set(&mut library, &frame, origin)?;
+        }
+        let mut tokenizer = HfTokenizer {
+            frame: frame::of(&library, origin)?,
             decoder: ByteDecoder::new(library.get_decoder()),
-            vocab_size: highest.map_or(0, |id| id as usize + 1),
+            vocab_size: 0,
             library,
             sentencepiece,
-            plain_vocabulary,
-            frame,
+            plain_vocabulary: AddedVocabulary::new(),
             special,
             config,
             added_verbatim,
-        })
+            vocab_file: None,
+        };
+        tokenizer.refresh(origin)?;
+        Ok(tokenizer)
+    }
+
+    /// Follows the library's added tokens: which are found in plain text, which are special, how many ids there are.
+    pub(crate) fn refresh(&mut self, origin: &str) -> Result<(), LoadError> {
+        let added = self.library.get_added_vocabulary().get_added_tokens_decoder();
+        let mut plain: Vec<(TokenId, AddedToken)> =
+            added.iter().filter(|(_, token)| !token.special).map(|(id, token)| (*id, token.clone())).collect();
+        plain.sort_unstable_by_key(|(id, _)| *id);
+        self.special.all = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        self.special.all.sort_unstable();
+
+        let (mut vocabulary, library) = (AddedVocabulary::new(), &self.library);
+        let tokens = plain.into_iter().map(|(_, token)| token);
+        guarded(|| vocabulary.add_tokens(tokens, &AllTokens(library), library.get_normalizer()))
+            .map_err(|e| LoadError::library(origin, e))?;
+        self.plain_vocabulary = vocabulary;
+        let highest = self.library.get_vocab(true).into_values().max();
+        self.vocab_size = highest.map_or(0, |id| id as usize + 1);
+        Ok(())
     }
 
     /// What `tokenizer_config.json` or the GGUF metadata say beside the vocabulary.
@@ -129,10 +151,15 @@ impl HfTokenizer {
         options
     }
 
-    /// Ids and offsets of `text`, unframed.
-    fn encode_text(&self, text: &str, parse_special: bool) -> Result<Encoding, TokenizerError> {
+    /// The tokens of `text`, unframed, as the library describes them.
+    pub(crate) fn encode_text(
+        &self,
+        text: &str,
+        parse_special: bool,
+        offsets: OffsetType,
+    ) -> Result<LibraryEncoding, TokenizerError> {
         if text.is_empty() {
-            return Ok(Encoding::default());
+            return Ok(LibraryEncoding::default());
         }
         let added = if parse_special { self.library.get_added_vocabulary() } else { &self.plain_vocabulary };
         let encoding = guarded(|| {
@@ -141,13 +168,9 @@ impl HfTokenizer {
                 pre_tokenizer.pre_tokenize(&mut pieces)?;
             }
             pieces.tokenize(|piece| self.tokenize_piece(piece.get(), parse_special))?;
-            pieces.into_encoding(None, 0, OffsetType::Byte)
+            pieces.into_encoding(None, 0, offsets)
         });
-        let encoding = encoding.map_err(TokenizerError::Encode)?;
-        Ok(Encoding {
-            ids: encoding.get_ids().to_vec(),
-            offsets: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
-        })
+        encoding.map_err(TokenizerError::Encode)
     }
 
     /// The tokens of a piece of normalized text in which no added token is left to find.
@@ -218,7 +241,11 @@ impl HfTokenizer {
 
 impl Tokenizer for HfTokenizer {
     fn encode(&self, text: &str, options: EncodeOptions) -> Result<Encoding, TokenizerError> {
-        let mut encoding = self.encode_text(text, options.parse_special)?;
+        let encoding = self.encode_text(text, options.parse_special, OffsetType::Byte)?;
+        let mut encoding = Encoding {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
+        };
         if options.add_special_tokens {
             let (before, after) = &self.frame;
             encoding.ids.splice(0..0, before.iter().copied());
@@ -239,7 +266,7 @@ impl Tokenizer for HfTokenizer {
         }
         let bytes = self.decode_pieces(pieces, Position::Whole)?;
         let is_bpe = matches!(self.library.get_model(), ModelWrapper::BPE(_));
-        if self.config.clean_up_tokenization_spaces && !is_bpe {
+        if self.config.clean_up_tokenization_spaces && (!is_bpe || self.config.clean_up_bpe_too) {
             return Ok(clean_up_spaces(&bytes));
         }
         Ok(bytes)

@@ -5,23 +5,29 @@ use std::path::Path;
 
 use camelid_core::tokenizer::{SpecialTokens, TokenId};
 use serde_json::Value;
-use tokenizers::{AddedToken, Encoding, Tokenizer};
+use tokenizers::Tokenizer;
 
-use crate::config::{SpecialToken, TokenizerConfig, wrong_type};
+use crate::config::{Side, SpecialToken, TokenizerConfig, wrong_type};
 use crate::error::{LoadError, guarded, read};
+use crate::frame;
 use crate::hf::{HfTokenizer, Parts};
 
 impl HfTokenizer {
-    /// The tokenizer of a model folder: `tokenizer.json`, and beside it, if they are there, `tokenizer_config.json`,
-    /// `special_tokens_map.json`, `chat_template.jinja` and `additional_chat_templates/*.jinja`.
+    /// The tokenizer of a model folder: `tokenizer.json` or, without it, `tokenizer.model`; and beside it, if they are
+    /// there, `tokenizer_config.json`, `special_tokens_map.json`, `chat_template.jinja` and
+    /// `additional_chat_templates/*.jinja`.
     ///
     /// `generation_config.json`, which may name more end-of-sequence ids, is left to whoever generates.
     pub fn from_folder(folder: &Path) -> Result<Self, LoadError> {
         let file = folder.join("tokenizer.json");
+        let model = folder.join("tokenizer.model");
+        if !file.is_file() && model.is_file() {
+            return HfTokenizer::from_tokenizer_model(&model, Some(HfTokenizer::folder_config(folder)?));
+        }
         if !file.is_file() {
             return Err(LoadError::NoTokenizer { folder: folder.to_owned(), found: what_is_there(folder) });
         }
-        let config = folder_config(folder)?;
+        let config = HfTokenizer::folder_config(folder)?;
         HfTokenizer::from_tokenizer_file(&file, Some(config))
     }
 
@@ -41,52 +47,55 @@ impl HfTokenizer {
     }
 }
 
-fn folder_config(folder: &Path) -> Result<TokenizerConfig, LoadError> {
-    let optional = |name: &str| -> Result<Option<(Vec<u8>, String)>, LoadError> {
-        let path = folder.join(name);
-        if !path.is_file() {
-            return Ok(None);
+impl HfTokenizer {
+    /// What a folder says about a tokenizer beside its vocabulary: `tokenizer_config.json`, `special_tokens_map.json`,
+    /// and the chat templates.
+    ///
+    /// # Errors
+    /// For files that are there and cannot be read.
+    pub fn folder_config(folder: &Path) -> Result<TokenizerConfig, LoadError> {
+        let optional = |name: &str| -> Result<Option<(Vec<u8>, String)>, LoadError> {
+            let path = folder.join(name);
+            if !path.is_file() {
+                return Ok(None);
+            }
+            Ok(Some((read(&path)?, path.display().to_string())))
+        };
+        let mut config = match optional("tokenizer_config.json")? {
+            Some((bytes, origin)) => TokenizerConfig::from_json(&bytes, &origin)?,
+            None => TokenizerConfig::default(),
+        };
+        if let Some((bytes, origin)) = optional("special_tokens_map.json")? {
+            config.merge_special_tokens_map(&bytes, &origin)?;
         }
-        Ok(Some((read(&path)?, path.display().to_string())))
-    };
-    let mut config = match optional("tokenizer_config.json")? {
-        Some((bytes, origin)) => TokenizerConfig::from_json(&bytes, &origin)?,
-        None => TokenizerConfig::default(),
-    };
-    if let Some((bytes, origin)) = optional("special_tokens_map.json")? {
-        config.merge_special_tokens_map(&bytes, &origin)?;
-    }
-    let text = |bytes: Vec<u8>, origin: &str| {
-        String::from_utf8(bytes)
-            .map_err(|e| LoadError::field(origin, "the template", e.to_string(), "it has to be UTF-8 text"))
-    };
-    if let Some((bytes, origin)) = optional("chat_template.jinja")? {
-        config.set_chat_template("default", text(bytes, &origin)?);
-    }
-    let more = folder.join("additional_chat_templates");
-    if more.is_dir() {
-        let unreadable = |source| LoadError::Read { path: more.clone(), source };
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&more).map_err(unreadable)? {
-            paths.push(entry.map_err(unreadable)?.path());
+        let text = |bytes: Vec<u8>, origin: &str| {
+            String::from_utf8(bytes)
+                .map_err(|e| LoadError::field(origin, "the template", e.to_string(), "it has to be UTF-8 text"))
+        };
+        if let Some((bytes, origin)) = optional("chat_template.jinja")? {
+            config.set_chat_template("default", text(bytes, &origin)?);
         }
-        paths.sort();
-        for path in paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jinja")) {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            config.set_chat_template(name, text(read(&path)?, &path.display().to_string())?);
+        let more = folder.join("additional_chat_templates");
+        if more.is_dir() {
+            let unreadable = |source| LoadError::Read { path: more.clone(), source };
+            let mut paths = Vec::new();
+            for entry in std::fs::read_dir(&more).map_err(unreadable)? {
+                paths.push(entry.map_err(unreadable)?.path());
+            }
+            paths.sort();
+            for path in paths.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jinja")) {
+                let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+                config.set_chat_template(name, text(read(&path)?, &path.display().to_string())?);
+            }
         }
+        Ok(config)
     }
-    Ok(config)
 }
 
 /// What a folder without `tokenizer.json` has, and what to do about it.
 fn what_is_there(folder: &Path) -> String {
     let has = |name: &str| folder.join(name).is_file();
-    if has("tokenizer.model") {
-        "it has a tokenizer.model, which is not read; save the tokenizer with transformers' save_pretrained, which \
-         writes tokenizer.json, or use a GGUF file"
-            .to_owned()
-    } else if has("vocab.json") && has("merges.txt") {
+    if has("vocab.json") && has("merges.txt") {
         "it has vocab.json and merges.txt, which lack the rules for cutting words; save the tokenizer with \
          transformers' save_pretrained, which writes tokenizer.json"
             .to_owned()
@@ -97,14 +106,17 @@ fn what_is_there(folder: &Path) -> String {
     }
 }
 
-fn from_json(bytes: &[u8], mut config: TokenizerConfig, origin: &str) -> Result<HfTokenizer, LoadError> {
-    let mut json: Value =
-        serde_json::from_slice(bytes).map_err(|source| LoadError::Json { origin: origin.to_owned(), source })?;
+fn from_json(bytes: &[u8], config: TokenizerConfig, origin: &str) -> Result<HfTokenizer, LoadError> {
+    let json = serde_json::from_slice(bytes).map_err(|source| LoadError::Json { origin: origin.to_owned(), source })?;
+    from_value(json, config, origin)
+}
+
+/// The tokenizer that the contents of a `tokenizer.json` describe.
+pub(crate) fn from_value(mut json: Value, mut config: TokenizerConfig, origin: &str) -> Result<HfTokenizer, LoadError> {
     let Some(fields) = json.as_object_mut() else {
         return Err(wrong_type(origin, "the file", &json, "an object"));
     };
-    fields.remove("truncation");
-    fields.remove("padding");
+    sides_of(&mut config, fields.remove("padding"), fields.remove("truncation"));
     match fields.get("model") {
         Some(Value::Object(model)) => check_merges(model, origin)?,
         Some(other) => return Err(wrong_type(origin, "model", other, "an object")),
@@ -122,33 +134,45 @@ fn from_json(bytes: &[u8], mut config: TokenizerConfig, origin: &str) -> Result<
 
     add_special_tokens(&mut library, &mut config, origin)?;
     let id = |token: &Option<SpecialToken>| token.as_ref().and_then(|t| library.token_to_id(&t.content));
-    let mut special = SpecialTokens {
+    let special = SpecialTokens {
         bos: id(&config.bos_token),
         eos: id(&config.eos_token).into_iter().collect(),
         pad: id(&config.pad_token),
         unk: id(&config.unk_token),
         all: Vec::new(),
     };
-    let added = library.get_added_vocabulary().get_added_tokens_decoder();
-    special.all = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
-    special.all.sort_unstable();
-
-    let (mut before, mut after) = frame(&library, origin)?;
+    let (mut before, mut after) = frame::of(&library, origin)?;
     if let Some(add) = config.add_bos_token {
         before = wanted(add, special.bos, "bos", origin)?;
     }
     if let Some(add) = config.add_eos_token {
         after = wanted(add, special.eos.first().copied(), "eos", origin)?;
     }
+    let explicit = config.add_bos_token.is_some() || config.add_eos_token.is_some();
     HfTokenizer::assemble(Parts {
         library,
         sentencepiece: None,
-        frame: (before, after),
+        frame: explicit.then_some((before, after)),
         special,
         config,
         added_verbatim: false,
         origin,
     })
+}
+
+/// Takes the sides, and the padding token, from rules in the file where the configuration names none. As in transformers,
+/// the rules themselves wait until a caller asks for padding or truncation.
+fn sides_of(config: &mut TokenizerConfig, padding: Option<Value>, truncation: Option<Value>) {
+    let side = |rules: &Option<Value>| match rules.as_ref()?.get("direction")?.as_str()? {
+        "Left" => Some(Side::Left),
+        "Right" => Some(Side::Right),
+        _ => None,
+    };
+    config.padding_side = config.padding_side.or(side(&padding));
+    config.truncation_side = config.truncation_side.or(side(&truncation));
+    if let (None, Some(token)) = (&config.pad_token, padding.as_ref().and_then(|p| p.get("pad_token")?.as_str())) {
+        config.pad_token = Some(SpecialToken::new(token));
+    }
 }
 
 /// Checks the merges of a BPE model by index. The library would index out of bounds on some that do not fit.
@@ -231,55 +255,19 @@ fn add_special_tokens(library: &mut Tokenizer, config: &mut TokenizerConfig, ori
     config.unk_token = config.unk_token.take().filter(&mut known);
     config.additional_special_tokens.retain(known);
 
-    let named = [&config.bos_token, &config.eos_token, &config.unk_token, &config.pad_token].into_iter().flatten();
     let mut tokens = Vec::new();
-    for token in named.chain(&config.additional_special_tokens) {
+    for token in config.named().chain(&config.additional_special_tokens) {
         let added = library.get_added_vocabulary().get_added_tokens_decoder();
         let listed = library.token_to_id(&token.content).and_then(|id| added.get(&id));
         tokens.push(match listed {
-            Some(listed) if listed.special => continue,
+            Some(listed) if listed.special || !token.special => continue,
             // The file's own rules for matching stay.
             Some(listed) => listed.clone().special(true),
-            None => AddedToken::from(token.content.as_str(), true)
-                .single_word(token.single_word)
-                .lstrip(token.lstrip)
-                .rstrip(token.rstrip)
-                .normalized(token.normalized),
+            None => token.added(),
         });
     }
     guarded(|| library.add_special_tokens(tokens)).map_err(|e| LoadError::library(origin, e))?;
     Ok(())
-}
-
-/// The ids that the post-processor puts before and behind a sequence.
-fn frame(library: &Tokenizer, origin: &str) -> Result<(Vec<TokenId>, Vec<TokenId>), LoadError> {
-    let one_token = Encoding::new(
-        vec![0],
-        vec![0],
-        vec!["x".to_owned()],
-        vec![None],
-        vec![(0, 1)],
-        vec![0],
-        vec![1],
-        Vec::new(),
-        Default::default(),
-    );
-    let framed = guarded(|| library.post_process(one_token, None, true)).map_err(|e| LoadError::library(origin, e))?;
-    let positions: Vec<usize> =
-        framed.get_special_tokens_mask().iter().enumerate().filter(|(_, s)| **s == 0).map(|(at, _)| at).collect();
-    let [at] = positions[..] else {
-        let found = format!("its template holds the text {} times", positions.len());
-        return Err(LoadError::field(origin, "post_processor", found, "it has to hold it once"));
-    };
-    let ids = framed.get_ids();
-    let frame = (ids[..at].to_vec(), ids[at + 1..].to_vec());
-    for id in frame.0.iter().chain(&frame.1) {
-        if library.id_to_token(*id).is_none() {
-            let found = format!("it adds token id {id}, which is not in the vocabulary");
-            return Err(LoadError::field(origin, "post_processor", found, "the file was edited wrongly"));
-        }
-    }
-    Ok(frame)
 }
 
 fn wanted(add: bool, id: Option<TokenId>, name: &str, origin: &str) -> Result<Vec<TokenId>, LoadError> {

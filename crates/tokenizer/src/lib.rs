@@ -1,10 +1,13 @@
 //! Tokenizers and chat templates: everything between the words of a user and the token ids of a model.
 //!
-//! Here live [`HfTokenizer`], the one implementation of [`camelid_core::tokenizer::Tokenizer`] for `tokenizer.json` files
-//! and GGUF vocabularies, and [`ChatTemplate`], which writes a conversation as the text a chat model was trained on.
+//! Here live [`HfTokenizer`], the one implementation of [`camelid_core::tokenizer::Tokenizer`] for `tokenizer.json` and
+//! `tokenizer.model` files and GGUF vocabularies, which is transformers' [`LlamaTokenizer`] too; and [`ChatTemplate`],
+//! which writes a conversation as the text a chat model was trained on.
 //! Nothing here reads weights, samples, or decides when a generation ends; whoever parses a GGUF file hands over a
 //! [`GgufVocab`].
-//! Start reading at [`HfTokenizer`] (`hf.rs`), then `gguf.rs` and `sentencepiece.rs` for GGUF, `template/mod.rs` for chat.
+//! Start reading at [`HfTokenizer`] (`hf.rs`), then `json.rs` for `tokenizer.json`, `llama.rs` for a tokenizer out of its
+//! parts, `vocab_file/` for `tokenizer.model`, `gguf.rs` and `sentencepiece.rs` for GGUF, `specials.rs`, `batch.rs` and
+//! `save.rs` for what can be done with a tokenizer, `template/mod.rs` for chat.
 //!
 //! ```
 //! use camelid_core::tokenizer::{EncodeOptions, Tokenizer};
@@ -26,20 +29,30 @@
 //! ```
 #![deny(missing_docs)]
 
+mod batch;
 mod config;
 mod decoder;
 mod error;
+mod frame;
 mod gguf;
 mod hf;
 mod json;
+mod llama;
 mod pre_tokenizer;
+mod save;
 mod sentencepiece;
+mod specials;
 pub mod template;
+mod vocab_file;
 
-pub use config::{NamedTemplate, SpecialToken, TokenizerConfig};
-pub use error::LoadError;
+pub use batch::{BatchEncoding, BatchOptions, OffsetUnit, Padding, TextInput, Truncation};
+pub use config::{NamedTemplate, Side, SpecialToken, TokenizerConfig};
+pub use error::{BatchError, LoadError, SaveError, SpecialsError};
 pub use gguf::GgufVocab;
 pub use hf::HfTokenizer;
 pub use jiff::civil::DateTime;
+pub use llama::{LlamaTokenizer, LlamaTokenizerBuilder, LlamaTokenizerFast, Merges, Vocabulary};
 pub use pre_tokenizer::KNOWN_PRE_TOKENIZERS;
+pub use specials::SpecialName;
 pub use template::{ChatTemplate, RenderOptions, TemplateError};
+pub use vocab_file::{llama3_special_tokens, llama31_special_tokens};

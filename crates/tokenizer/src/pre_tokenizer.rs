@@ -19,7 +19,7 @@ pub const KNOWN_PRE_TOKENIZERS: [&str; 6] = ["llama-bpe", "llama3", "llama-v3", 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 
 /// Llama 3: contractions in any case, numbers in groups of three, line ends apart from other white space.
-const LLAMA3: &str = concat!(
+pub(crate) const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );

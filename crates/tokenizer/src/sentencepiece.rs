@@ -119,6 +119,24 @@ impl SentencePieceBpe {
         SentencePieceBpe { symbol_of_char, merges, first_extra: vocab_size, byte_tokens, unknown }
     }
 
+    /// The merges that a merge list can say, in the order in which the scores have them tried: those of two tokens into a
+    /// third.
+    pub(crate) fn merge_list(&self, text_of: impl Fn(TokenId) -> Option<String>) -> Vec<Vec<String>> {
+        let mut merges: Vec<(&Merge, String, String)> = Vec::with_capacity(self.merges.len());
+        for ((left, right), merge) in &self.merges {
+            if *left < self.first_extra
+                && *right < self.first_extra
+                && let (Some(left), Some(right)) = (text_of(*left), text_of(*right))
+            {
+                merges.push((merge, left, right));
+            }
+        }
+        merges.sort_unstable_by(|(a, a_left, _), (b, b_left, _)| {
+            b.score.total_cmp(&a.score).then(a.piece.cmp(&b.piece)).then(a_left.len().cmp(&b_left.len()))
+        });
+        merges.into_iter().map(|(_, left, right)| vec![left, right]).collect()
+    }
+
     /// The tokens of `text`, in which spaces are already written `▁`. Offsets are bytes of `text`; the values are left
     /// empty.
     ///

@@ -143,7 +143,7 @@ fn a_folder_is_read_as_a_whole() {
 fn a_folder_without_tokenizer_says_what_to_do() {
     let message = |dir: &Path| HfTokenizer::from_folder(dir).unwrap_err().to_string();
     let dir = folder(&[("tokenizer.model", "")]);
-    assert!(message(dir.path()).contains("save_pretrained"));
+    assert!(message(dir.path()).contains("tokenizer.model: the file: empty"));
     let dir = folder(&[("vocab.json", "{}"), ("merges.txt", "")]);
     assert!(message(dir.path()).contains("merges.txt"));
     assert!(message(&dir.path().join("nowhere")).contains("does not exist"));

@@ -58,9 +58,11 @@ impl fmt::Display for Format {
 pub enum TokenizerSource {
     /// A `tokenizer.json`; `tokenizer_config.json` and its like lie in the same folder if there are any.
     TokenizerJson(PathBuf),
+    /// A `tokenizer.model`, SentencePiece's or tiktoken's; the same files may lie beside it.
+    TokenizerModel(PathBuf),
     /// The metadata of the GGUF file: see [`Checkpoint::gguf_vocab`].
     Gguf,
-    /// Nowhere: this folder has no `tokenizer.json`.
+    /// Nowhere: this folder has neither file.
     Missing(PathBuf),
 }
 

@@ -116,6 +116,9 @@ fn the_files_beside_the_weights_are_found() {
     let folder = single(&tiny_safetensors());
     let open = || Checkpoint::open(folder.path()).unwrap();
     assert_eq!(open().tokenizer(), &TokenizerSource::Missing(folder.path().to_owned()));
+    let model = folder.path().join("tokenizer.model");
+    std::fs::write(&model, "").unwrap();
+    assert_eq!(open().tokenizer(), &TokenizerSource::TokenizerModel(model));
     let file = folder.path().join("tokenizer.json");
     std::fs::write(&file, "{}").unwrap();
     std::fs::write(folder.path().join("generation_config.json"), r#"{"temperature": 0.6}"#).unwrap();

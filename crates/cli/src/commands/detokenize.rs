@@ -11,7 +11,8 @@ use crate::{Error, source};
 /// Turn token ids into text
 #[derive(Args, Debug)]
 pub struct Detokenize {
-    /// Token ids, as numbers or as a JSON array; `-` reads them from standard input
+    /// Token ids, as numbers or as a JSON array; an array of arrays is a batch, with a text on each line; `-` reads
+    /// standard input
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Model whose tokenizer to use [default: the bundled model]
@@ -31,8 +32,24 @@ impl Detokenize {
             [one] if one == "-" => super::text_or_stdin(one.clone())?,
             ids => ids.join(" "),
         };
-        let ids = parse(&text)?;
-        let bytes = source::tokenizer(self.model.as_deref())?.decode(&ids, self.skip_special_tokens)?;
+        let tokenizer = source::tokenizer(self.model.as_deref())?;
+        if let Ok(batch) = serde_json::from_str::<Vec<Vec<TokenId>>>(&text) {
+            let mut texts = Vec::with_capacity(batch.len());
+            for ids in &batch {
+                let bytes = tokenizer.decode(ids, self.skip_special_tokens)?;
+                texts.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            if self.json {
+                outln!("{}", serde_json::to_string(&texts)?);
+            } else {
+                texts.iter().try_for_each(|text| -> Result<(), Error> {
+                    outln!("{text}");
+                    Ok(())
+                })?;
+            }
+            return Ok(());
+        }
+        let bytes = tokenizer.decode(&parse(&text)?, self.skip_special_tokens)?;
         if self.json {
             outln!("{}", serde_json::to_string(&String::from_utf8_lossy(&bytes))?);
             return Ok(());

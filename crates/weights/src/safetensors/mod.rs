@@ -52,8 +52,11 @@ pub(crate) fn load(files: &Files, folder: &Path) -> Result<Parts, WeightsError> 
         Files::Index(index) => index::read_shards(index, quantized)?,
     };
     let tokenizer_json = folder.join("tokenizer.json");
+    let tokenizer_model = folder.join("tokenizer.model");
     let tokenizer = if tokenizer_json.is_file() {
         TokenizerSource::TokenizerJson(tokenizer_json)
+    } else if tokenizer_model.is_file() {
+        TokenizerSource::TokenizerModel(tokenizer_model)
     } else {
         TokenizerSource::Missing(folder.to_owned())
     };
