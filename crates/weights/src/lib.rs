@@ -24,6 +24,7 @@ pub mod gguf;
 mod locate;
 mod map;
 mod names;
+pub mod pickle;
 pub mod safetensors;
 mod summary;
 mod tensor;
