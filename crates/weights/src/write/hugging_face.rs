@@ -1,0 +1,133 @@
+//! Any checkpoint to a Hugging Face folder.
+
+use std::path::Path;
+
+use camelid_core::DType;
+use camelid_core::llama::tensors;
+use serde_json::{Value, json};
+
+use super::folder::Folder;
+use super::rows::{Planned, Stored};
+use super::to_gguf::read_config;
+use super::{MAX_SHARD_BYTES, OnProgress, Report, gguf_rope, tokenizer_files, tokenizer_json};
+use crate::{Checkpoint, Strictness, TokenizerSource, WeightsError};
+
+/// How to write a Hugging Face folder.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FolderOptions {
+    /// F32, F16 or BF16; if not given, the type that tensors have, and F32 for quantized ones.
+    pub dtype: Option<DType>,
+    /// Most bytes of tensors in one file.
+    pub max_shard_bytes: u64,
+    /// Write into a folder that is not empty.
+    pub force: bool,
+}
+
+impl Default for FolderOptions {
+    fn default() -> FolderOptions {
+        FolderOptions { dtype: None, max_shard_bytes: MAX_SHARD_BYTES, force: false }
+    }
+}
+
+/// Writes `checkpoint` to the folder `out`: its config in the form of transformers 5, its tensors as safetensors, quantized
+/// ones as the floats they stand for, and its tokenizer, made from the vocabulary of a GGUF file.
+///
+/// # Errors
+/// If a tensor is missing or has another shape than the config calls for, the folder holds something already, or cannot be
+/// written.
+pub fn to_hugging_face(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    options: &FolderOptions,
+    progress: OnProgress<'_>,
+) -> Result<Report, WeightsError> {
+    let parsed = read_config(checkpoint)?;
+    let has_head = checkpoint.tensor(tensors::LM_HEAD).is_some();
+    let untied = has_head && !parsed.tie_word_embeddings;
+    checkpoint.check_against(&tensors::expected(&parsed, untied), Strictness::Lenient)?;
+    let from_gguf = checkpoint.gguf().is_some();
+    let mut planned = Vec::new();
+    for tensor in checkpoint.tensors() {
+        let kept = match tensor.dtype {
+            // The converter widens vectors; in a file of 16-bit matrices they were that before, as all of them were.
+            DType::F32 if from_gguf && tensor.shape.len() < 2 => matrix_type(checkpoint),
+            quantized if quantized.is_block() => DType::F32,
+            plain => plain,
+        };
+        let rows = Box::new(Stored::new(tensor));
+        planned.push(Planned { name: tensor.name.clone(), dtype: options.dtype.unwrap_or(kept), rows });
+    }
+
+    let mut notes = Vec::new();
+    let mut config = checkpoint.config().clone();
+    if let Value::Object(map) = &mut config {
+        for key in ["rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "_name_or_path"] {
+            map.shift_remove(key);
+        }
+        map.insert("rope_parameters".into(), Value::Object(gguf_rope::recover(checkpoint, parsed.head_dim)?));
+        map.insert("tie_word_embeddings".into(), json!(!untied));
+        let dtype = match options.dtype.unwrap_or(matrix_type(checkpoint)) {
+            DType::F16 => "float16",
+            DType::BF16 => "bfloat16",
+            _ => "float32",
+        };
+        map.insert("dtype".into(), json!(dtype));
+        if from_gguf {
+            for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+                // Without a value the default of the class would be taken, which is 1 and 2.
+                map.entry(key).or_insert(Value::Null);
+            }
+        }
+    }
+
+    let mut folder = Folder::create(out, options.force)?;
+    folder.write_tensors(&planned, options.max_shard_bytes, progress)?;
+    folder.write_json("config.json", &config)?;
+    if let Some(generation) = checkpoint.generation_config() {
+        let mut generation = generation.clone();
+        if from_gguf && generation.get("temperature").is_some() {
+            generation["do_sample"] = json!(true);
+        }
+        folder.write_json("generation_config.json", &generation)?;
+    }
+    match checkpoint.tokenizer() {
+        TokenizerSource::Gguf => {
+            if let Some(vocab) = checkpoint.gguf_vocab()? {
+                let made = tokenizer_json::make(checkpoint.path(), &vocab, parsed.max_position_embeddings as u64)?;
+                folder.write("tokenizer.json", &serde_text(&made.tokenizer))?;
+                folder.write_json("tokenizer_config.json", &made.config)?;
+            }
+        }
+        TokenizerSource::TokenizerJson(file) => copy_tokenizer(&folder, file.parent().unwrap_or(Path::new("")))?,
+        TokenizerSource::Missing(from) => {
+            if from.is_dir() {
+                copy_tokenizer(&folder, from)?;
+            }
+            notes.push("the checkpoint has no tokenizer.json".into());
+        }
+    }
+    let (path, files, bytes) = folder.commit()?;
+    Ok(Report { path, tensors: planned.len(), bytes, files, notes })
+}
+
+/// The type of the embeddings, or F32 if they are quantized.
+fn matrix_type(checkpoint: &Checkpoint) -> DType {
+    let dtype = checkpoint.tensor(tensors::EMBED_TOKENS).map_or(DType::F32, |t| t.dtype);
+    if dtype.is_block() { DType::F32 } else { dtype }
+}
+
+/// JSON whose keys stay in their order, as the `tokenizers` library writes it.
+fn serde_text(value: &Value) -> Vec<u8> {
+    format!("{value:#}").into_bytes()
+}
+
+fn copy_tokenizer(folder: &Folder, from: &Path) -> Result<(), WeightsError> {
+    for name in tokenizer_files::NAMES {
+        let path = from.join(name);
+        if path.is_file() {
+            folder.write(name, &std::fs::read(&path).map_err(WeightsError::io(&path, "read"))?)?;
+        }
+    }
+    Ok(())
+}
