@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod config;
 mod conformance;
+mod convert;
 mod detokenize;
 mod doctor;
 mod explain;
@@ -13,6 +14,7 @@ mod forward;
 mod generate;
 mod inspect;
 mod plugin;
+mod quantize;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -36,6 +38,10 @@ pub enum Command {
     Detokenize(detokenize::Detokenize),
     /// Show what a checkpoint holds
     Inspect(inspect::Inspect),
+    /// Convert a checkpoint: Meta's to Hugging Face's, and that to GGUF and back
+    Convert(convert::Convert),
+    /// Write a checkpoint as a GGUF file of another type
+    Quantize(quantize::Quantize),
     /// List the backends and their devices
     Backends(backends::Backends),
     /// Check every backend in a process of its own
@@ -64,6 +70,8 @@ impl Command {
             Command::Tokenize(c) => c.run(),
             Command::Detokenize(c) => c.run(),
             Command::Inspect(c) => c.run(),
+            Command::Convert(c) => c.run(),
+            Command::Quantize(c) => c.run(),
             Command::Backends(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Conformance(c) => return c.run(),
