@@ -31,5 +31,9 @@ pub fn tokenizer() -> Result<HfTokenizer, Error> {
 
 /// The files of the bundled model's tokenizer.
 pub fn tokenizer_files() -> TokenizerFiles {
-    TokenizerFiles { json: TOKENIZER.to_vec(), config: Some(TOKENIZER_CONFIG.to_vec()), chat_template: None }
+    TokenizerFiles {
+        json: Some(TOKENIZER.to_vec()),
+        config: Some(TOKENIZER_CONFIG.to_vec()),
+        ..TokenizerFiles::default()
+    }
 }

@@ -60,7 +60,8 @@ fn the_bundled_model_goes_to_gguf_and_back_and_says_the_same() {
     // The weights are those of the source, bit for bit.
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled/model/model.safetensors");
     let (a, b) = (fs::read(bundled).unwrap(), fs::read(work.path().join("fox/model.safetensors")).unwrap());
-    let (a, b) = (safetensors::SafeTensors::deserialize(&a).unwrap(), safetensors::SafeTensors::deserialize(&b).unwrap());
+    let (a, b) =
+        (safetensors::SafeTensors::deserialize(&a).unwrap(), safetensors::SafeTensors::deserialize(&b).unwrap());
     assert_eq!(a.names().len(), b.names().len());
     for name in a.names() {
         assert_eq!(a.tensor(name).unwrap().data(), b.tensor(name).unwrap().data(), "{name}");
@@ -89,8 +90,7 @@ fn metas_checkpoints_become_hugging_face_folders() {
     let args = ["convert", "--from", "meta", from, "--out", "hf", "--llama-version", "3.1", "--json"];
     let report: Value = serde_json::from_str(&stdout(camelid(work.path(), &args))).unwrap();
     assert_eq!((&report["tensors"], &report["files"]), (&json!(21), &json!(1)));
-    let inspected: Value =
-        serde_json::from_str(&stdout(camelid(work.path(), &["inspect", "hf", "--json"]))).unwrap();
+    let inspected: Value = serde_json::from_str(&stdout(camelid(work.path(), &["inspect", "hf", "--json"]))).unwrap();
     assert_eq!(inspected["config"]["rope_parameters"]["rope_type"], "llama3");
     failure(camelid(work.path(), &args), &["hf exists already", "--force"]);
     let force = [&args[..], &["--force", "--max-shard-size", "10kb", "--dtype", "f32"]].concat();
@@ -113,9 +113,12 @@ fn a_sentencepiece_vocabulary_survives_gguf() {
     vocab.extend((0x20..0x7f).map(|b| format!("<0x{b:02X}>")));
     let ids: serde_json::Map<String, Value> = vocab.iter().enumerate().map(|(i, t)| (t.clone(), json!(i))).collect();
     // Each token has one pair to come from, so that SentencePiece's rule and the merges agree whatever the text.
-    let merges = json!([["a", "b"], ["▁", "a"], ["ab", "c"], ["▁", "ab"], ["▁", "abc"], ["d", "d"], ["c", "d"], ["▁", "d"]]);
-    let special = |id: u32, text: &str| json!({"id": id, "content": text, "special": true, "normalized": false,
-        "single_word": false, "lstrip": false, "rstrip": false});
+    let merges =
+        json!([["a", "b"], ["▁", "a"], ["ab", "c"], ["▁", "ab"], ["▁", "abc"], ["d", "d"], ["c", "d"], ["▁", "d"]]);
+    let special = |id: u32, text: &str| {
+        json!({"id": id, "content": text, "special": true, "normalized": false,
+        "single_word": false, "lstrip": false, "rstrip": false})
+    };
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
@@ -133,7 +136,8 @@ fn a_sentencepiece_vocabulary_survives_gguf() {
             "ignore_merges": false, "vocab": ids, "merges": merges},
     });
     fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let config = json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "LlamaTokenizer"});
+    let config =
+        json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "LlamaTokenizer"});
     fs::write(folder.join("tokenizer_config.json"), config.to_string()).unwrap();
     let mut model: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
     assert!(model["vocab_size"].as_u64().unwrap() >= vocab.len() as u64, "the model has a row for every token");

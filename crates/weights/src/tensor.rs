@@ -86,7 +86,12 @@ impl TensorInfo {
     pub(crate) fn read_stored(&self, from: usize, len: usize, out: &mut Vec<u8>) -> Result<(), WeightsError> {
         if from.checked_add(len).is_none_or(|end| end as u64 > self.byte_len()) {
             let found = format!("{len} bytes from byte {from} on were asked for, but it has {}", self.byte_len());
-            return Err(WeightsError::malformed(&self.file, format!("tensor {}", shown(&self.name)), found, MAKE_AGAIN));
+            return Err(WeightsError::malformed(
+                &self.file,
+                format!("tensor {}", shown(&self.name)),
+                found,
+                MAKE_AGAIN,
+            ));
         }
         if let Data::Held(bytes) = &self.data {
             out.extend_from_slice(&bytes[from..from + len]);

@@ -109,7 +109,8 @@ fn conversions_take_less_than_the_largest_tensor() {
     }
     let back = peak(|| {
         let checkpoint = Checkpoint::open(path("q8_0.gguf")).unwrap();
-        camelid_weights::write::to_hugging_face(&checkpoint, &path("back"), &FolderOptions::default(), &mut |_| {}).unwrap();
+        camelid_weights::write::to_hugging_face(&checkpoint, &path("back"), &FolderOptions::default(), &mut |_| {})
+            .unwrap();
     });
     for (what, peak) in [("meta", meta), ("bf16", gguf[0]), ("q8_0", gguf[1]), ("q4_k", gguf[2]), ("back", back)] {
         assert!(peak < LIMIT && LIMIT < largest, "{what}: {peak} bytes at once; the largest tensor has {largest}");

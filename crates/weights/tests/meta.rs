@@ -16,8 +16,7 @@ use common::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const CASES: [&str; 6] =
-    ["v1_legacy", "v2_two_shards", "v2_views", "v3_four_shards", "v3_1_two_shards", "v3_2_tied"];
+const CASES: [&str; 6] = ["v1_legacy", "v2_two_shards", "v2_views", "v3_four_shards", "v3_1_two_shards", "v3_2_tied"];
 
 fn data(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/meta").join(case)
@@ -82,9 +81,14 @@ fn every_tensor_and_field_is_what_transformers_has() {
 
 #[test]
 fn the_version_is_found_out_where_the_files_tell_it() {
-    for (case, version) in
-        [("v1_legacy", "1"), ("v2_two_shards", "2"), ("v2_views", "2"), ("v3_four_shards", "3"), ("v3_1_two_shards", "3.1"), ("v3_2_tied", "3.2")]
-    {
+    for (case, version) in [
+        ("v1_legacy", "1"),
+        ("v2_two_shards", "2"),
+        ("v2_views", "2"),
+        ("v3_four_shards", "3"),
+        ("v3_1_two_shards", "3.1"),
+        ("v3_2_tied", "3.2"),
+    ] {
         let out = tempfile::tempdir().unwrap();
         let mut options = options(case);
         options.version = None;
@@ -146,7 +150,9 @@ fn shards_and_types_are_those_asked_for() {
     options.force = true;
     convert(&data("v2_two_shards"), &folder, &options).unwrap();
     assert_eq!(Checkpoint::open(&folder).unwrap().format(), Format::Safetensors { shards: 1 });
-    let names = fs::read_dir(&folder).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "safetensors"));
+    let names = fs::read_dir(&folder)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "safetensors"));
     assert_eq!(names.count(), 1);
 }
 
@@ -186,13 +192,21 @@ fn checkpoints_that_do_not_fit_together_are_refused_by_name() {
     assert_says(&broken(&param("n_kv_heads", json!(6))), &["attention.wk.weight", "[4, 24]", "[12, 24]"]);
     assert_says(&broken(&param("multiple_of", json!(100))), &["feed_forward.w1.weight", "[32, 24]", "[50, 24]"]);
     assert_says(&broken(&param("n_layers", json!(3))), &["layers.2.attention_norm.weight", "no shard has it"]);
-    assert_says(&broken(&param("n_layers", json!(1))), &["unknown tensors", "layers.1.attention.wk.weight", "n_layers"]);
+    assert_says(
+        &broken(&param("n_layers", json!(1))),
+        &["unknown tensors", "layers.1.attention.wk.weight", "n_layers"],
+    );
     assert_says(&broken(&param("vocab_size", json!(15))), &["vocab_size", "15", "14"]);
     assert_says(&broken(&param("use_scaled_rope", json!(true))), &["use_scaled_rope", "--llama-version"]);
-    assert_says(&broken(&|f| fs::remove_file(f.join("consolidated.00.pth")).unwrap()), &["consolidated.00.pth", "none with the number 00"]);
+    assert_says(
+        &broken(&|f| fs::remove_file(f.join("consolidated.00.pth")).unwrap()),
+        &["consolidated.00.pth", "none with the number 00"],
+    );
     assert_says(&broken(&|f| fs::remove_file(f.join("consolidated.01.pth")).unwrap()), &["[14, 12]"]);
     assert_says(
-        &broken(&|f| fs::copy(data("v2_views").join("consolidated.00.pth"), f.join("consolidated.01.pth")).map(drop).unwrap()),
+        &broken(&|f| {
+            fs::copy(data("v2_views").join("consolidated.00.pth"), f.join("consolidated.01.pth")).map(drop).unwrap()
+        }),
         &["consolidated.01.pth", "only one of this and the first shard has layers.1."],
     );
     assert_says(
@@ -232,7 +246,8 @@ fn types_that_are_no_weights_are_refused() {
         &[("0", &zeros[..20]), ("1", &zeros[..16]), ("2", &zeros), ("3", &zeros[..64])],
     );
     fs::write(work.path().join("consolidated.00.pth"), bytes).unwrap();
-    let params = json!({"dim": 4, "n_heads": 2, "n_layers": 1, "norm_eps": 1e-5, "multiple_of": 5, "ffn_dim_multiplier": 0.5});
+    let params =
+        json!({"dim": 4, "n_heads": 2, "n_layers": 1, "norm_eps": 1e-5, "multiple_of": 5, "ffn_dim_multiplier": 0.5});
     fs::write(work.path().join("params.json"), params.to_string()).unwrap();
     assert_says(&refused(work.path(), &MetaOptions::default()), &["tok_embeddings.weight", "int8", "float16"]);
 }

@@ -95,9 +95,8 @@ fn nothing_a_pickle_names_is_run() {
     let marker = tempfile::tempdir().unwrap();
     let touched = marker.path().join("touched");
     let command = format!("touch {}", touched.display());
-    let call = |module: &str, name: &str| {
-        file(&Pickle::new().global(module, name).op(b"(").text(&command).op(b"tR."), &[])
-    };
+    let call =
+        |module: &str, name: &str| file(&Pickle::new().global(module, name).op(b"(").text(&command).op(b"tR."), &[]);
     for (module, name) in [
         ("os", "system"),
         ("posix", "system"),

@@ -159,17 +159,30 @@ fn every_kind_of_rotary_scaling_that_gguf_knows_survives() {
     for parameters in [
         rope("default", json!({})),
         rope("linear", json!({"factor": 4.0})),
-        rope("yarn", json!({"factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 16.0, "beta_slow": 2.0})),
+        rope(
+            "yarn",
+            json!({"factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 16.0, "beta_slow": 2.0}),
+        ),
         rope("yarn", json!({"factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 1.5})),
-        rope("llama3", json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                              "original_max_position_embeddings": 64})),
-        rope("llama3", json!({"factor": 3.0, "low_freq_factor": 2.0, "high_freq_factor": 3.0,
-                              "original_max_position_embeddings": 100})),
-        rope("longrope", json!({"factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 1.25,
-                                "long_factor": factors, "short_factor": vec![1.0; 8]})),
+        rope(
+            "llama3",
+            json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                              "original_max_position_embeddings": 64}),
+        ),
+        rope(
+            "llama3",
+            json!({"factor": 3.0, "low_freq_factor": 2.0, "high_freq_factor": 3.0,
+                              "original_max_position_embeddings": 100}),
+        ),
+        rope(
+            "longrope",
+            json!({"factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 1.25,
+                                "long_factor": factors, "short_factor": vec![1.0; 8]}),
+        ),
     ] {
         let work = tempfile::tempdir().unwrap();
-        let original = model(work.path(), DType::BF16, &[("rope_parameters", parameters.clone()), ("rope_theta", Value::Null)]);
+        let original =
+            model(work.path(), DType::BF16, &[("rope_parameters", parameters.clone()), ("rope_theta", Value::Null)]);
         let file = work.path().join("a.gguf");
         gguf(&original, &file, "auto").unwrap();
         let there = Checkpoint::open(&file).unwrap();
@@ -204,8 +217,11 @@ fn the_scaling_of_llama3_is_found_in_files_of_others() {
     let back = work.path().join("back");
     hugging_face(&Checkpoint::open(&file).unwrap(), &back);
     let back: Value = serde_json::from_slice(&fs::read(back.join("config.json")).unwrap()).unwrap();
-    assert_eq!(back["rope_parameters"], json!({"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}));
+    assert_eq!(
+        back["rope_parameters"],
+        json!({"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192})
+    );
 }
 
 #[test]
@@ -214,12 +230,16 @@ fn what_gguf_cannot_say_is_refused_and_leaves_nothing() {
         let work = tempfile::tempdir().unwrap();
         let original = model(work.path(), DType::F32, changes);
         let error = chain(&gguf(&original, &work.path().join("out/a.gguf"), kind).unwrap_err());
-        let left: Vec<_> = fs::read_dir(work.path().join("out")).map(|d| d.count()).into_iter().filter(|n| *n > 0).collect();
+        let left: Vec<_> =
+            fs::read_dir(work.path().join("out")).map(|d| d.count()).into_iter().filter(|n| *n > 0).collect();
         assert_eq!(left, [0; 0], "something was left behind");
         error
     };
     assert_says(&refused(&[("hidden_act", json!("relu"))], "f16"), &["hidden_act", "relu"]);
-    assert_says(&refused(&[("rope_scaling", json!({"type": "dynamic", "factor": 2}))], "f16"), &["rope_type", "dynamic"]);
+    assert_says(
+        &refused(&[("rope_scaling", json!({"type": "dynamic", "factor": 2}))], "f16"),
+        &["rope_type", "dynamic"],
+    );
     assert_says(&refused(&[("num_key_value_heads", json!(3))], "f16"), &["k_proj", "num_key_value_heads"]);
     assert_says(&refused(&[("num_hidden_layers", json!(4))], "f16"), &["missing", "model.layers.3."]);
 }
@@ -295,8 +315,22 @@ fn a_vocabulary_is_written_as_the_converter_writes_it() {
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]});
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "chat_template": "{{ x }}"});
     for (bytes, json) in [
-        (true, tokenizer(json!({"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": true, "unk_token": "<unk>"}), Value::Null, sentencepiece)),
-        (false, tokenizer(json!({"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": false}), byte_level, Value::Null)),
+        (
+            true,
+            tokenizer(
+                json!({"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": true, "unk_token": "<unk>"}),
+                Value::Null,
+                sentencepiece,
+            ),
+        ),
+        (
+            false,
+            tokenizer(
+                json!({"type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": false}),
+                byte_level,
+                Value::Null,
+            ),
+        ),
     ] {
         let work = tempfile::tempdir().unwrap();
         let original = model(work.path(), DType::BF16, &[]);
@@ -336,7 +370,10 @@ fn tokenizers_that_gguf_cannot_say_are_refused_by_name() {
     let byte_level = || json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true});
     let good = || bpe(json!({"a": 5}));
     assert_says(&refused(tokenizer(json!({"type": "Unigram"}), byte_level(), Value::Null)), &["model.type", "Unigram"]);
-    assert_says(&refused(tokenizer(good(), json!({"type": "Whitespace"}), Value::Null)), &["pre_tokenizer", "Whitespace", "smollm"]);
+    assert_says(
+        &refused(tokenizer(good(), json!({"type": "Whitespace"}), Value::Null)),
+        &["pre_tokenizer", "Whitespace", "smollm"],
+    );
     assert_says(&refused(tokenizer(good(), byte_level(), json!({"type": "NFC"}))), &["normalizer", "NFC"]);
     assert_says(&refused(tokenizer(bpe(json!({"a": 11})), byte_level(), Value::Null)), &["id 11", "11 rows"]);
     assert_says(&refused(json!([])), &["tokenizer.json", "no JSON object"]);

@@ -25,7 +25,7 @@ pub struct Convert {
     #[arg(long, value_enum, default_value_t = From::Auto)]
     from: From,
     /// What it becomes: a Hugging Face folder, or a GGUF file
-    #[arg(long, value_enum, required_if_eq("from", "auto"))]
+    #[arg(long, value_enum)]
     to: Option<To>,
     /// The checkpoint [default: the bundled model]
     #[arg(value_name = "CHECKPOINT", conflicts_with = "model")]
@@ -72,7 +72,11 @@ enum To {
 impl Convert {
     pub fn run(self) -> Result<(), Error> {
         let checkpoint = self.checkpoint.as_deref().or(self.model.as_deref());
-        let to = self.to.unwrap_or(To::Hf);
+        let to = match (self.to, self.from) {
+            (Some(to), _) => to,
+            (None, From::Meta) => To::Hf,
+            (None, From::Auto) => return Err("say what the checkpoint becomes: --to hf or --to gguf".into()),
+        };
         let plain = || match self.dtype.as_str() {
             "auto" => Ok(None),
             name => write::plain_dtype(name).map(Some).ok_or_else(|| -> Error {

@@ -31,9 +31,8 @@ pub(super) fn super_block<const TRIES: i32>(x: &[f32; 256], levels: i32, first: 
     let inverse = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };
     let rounded = |inverse: f32, v: f32| (nearest(inverse * v) as u8).min(63);
     let (inverse_scale, inverse_minimum) = (inverse(max_scale), inverse(max_minimum));
-    let packed: [(u8, u8); 8] = std::array::from_fn(|g| {
-        (rounded(inverse_scale, scales[g]), rounded(inverse_minimum, minimums[g]))
-    });
+    let packed: [(u8, u8); 8] =
+        std::array::from_fn(|g| (rounded(inverse_scale, scales[g]), rounded(inverse_minimum, minimums[g])));
     head[..2].copy_from_slice(&f16_bytes(max_scale / 63.0));
     head[2..4].copy_from_slice(&f16_bytes(max_minimum / 63.0));
     head[4..16].copy_from_slice(&k_scales::pack(packed));

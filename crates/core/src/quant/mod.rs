@@ -239,9 +239,8 @@ fn largest(x: &[f32]) -> f32 {
 /// The smallest and the largest element.
 #[inline(always)]
 fn extremes(x: &[f32]) -> (f32, f32) {
-    x.iter().fold((f32::MAX, f32::MIN), |(min, max), x| {
-        (if *x < min { *x } else { min }, if *x > max { *x } else { max })
-    })
+    x.iter()
+        .fold((f32::MAX, f32::MIN), |(min, max), x| (if *x < min { *x } else { min }, if *x > max { *x } else { max }))
 }
 
 /// `1 / d`, or 0 for 0.

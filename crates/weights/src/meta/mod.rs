@@ -89,7 +89,12 @@ pub fn to_hugging_face(
     let unknown = shards.unknown(&parts);
     if !unknown.is_empty() {
         let remedy = "params.json is of another model (see its n_layers), or the model is none of Meta's Llamas";
-        return Err(WeightsError::malformed(folder, "the shards", format!("unknown tensors: {}", Listed(&unknown)), remedy));
+        return Err(WeightsError::malformed(
+            folder,
+            "the shards",
+            format!("unknown tensors: {}", Listed(&unknown)),
+            remedy,
+        ));
     }
     let mut tied = !has_head;
     if has_head && version == LlamaVersion::V3_2 {
@@ -169,7 +174,8 @@ fn guess(params: &Params, shards: &Shards) -> Result<(LlamaVersion, &'static str
     if params.use_scaled_rope.is_some() {
         return Ok((LlamaVersion::V3, "params.json has use_scaled_rope, which is false"));
     }
-    if shards.vocab(Cut::Columns)?.max(params.vocab_size.unwrap_or(0)) >= LARGEST_OF_2 || params.rope_theta == 500_000.0 {
+    if shards.vocab(Cut::Columns)?.max(params.vocab_size.unwrap_or(0)) >= LARGEST_OF_2 || params.rope_theta == 500_000.0
+    {
         return Ok((LlamaVersion::V3, "its vocabulary or rope_theta is that of Llama 3"));
     }
     if params.grouped || params.rope_theta > 10_000.0 {

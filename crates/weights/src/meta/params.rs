@@ -177,8 +177,7 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong(&self, name: &str, found: &Value, rule: &str) -> WeightsError {
-        let mut found = found.to_string();
-        found.truncate(found.floor_char_boundary(80));
+        let found: String = found.to_string().chars().take(80).collect();
         WeightsError::malformed(self.path, name, format!("{found}, but it must be {rule}"), REMEDY)
     }
 
@@ -227,7 +226,8 @@ mod tests {
             (3072, 24, 256, Some(1.0), 8192),     // Llama 3.2 3B
             (16384, 128, 4096, Some(1.2), 53248), // Llama 3.1 405B
         ] {
-            let mut json = json!({"dim": dim, "n_heads": heads, "n_layers": 1, "norm_eps": 1e-5, "multiple_of": multiple_of});
+            let mut json =
+                json!({"dim": dim, "n_heads": heads, "n_layers": 1, "norm_eps": 1e-5, "multiple_of": multiple_of});
             if let Some(multiplier) = multiplier {
                 json["ffn_dim_multiplier"] = json!(multiplier);
             }

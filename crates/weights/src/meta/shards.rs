@@ -37,7 +37,8 @@ impl Shards {
             return Err(WeightsError::NotACheckpoint {
                 path: folder.to_owned(),
                 found: "the folder holds no consolidated.00.pth".into(),
-                remedy: "give the folder of one model as Meta distributes it: consolidated.NN.pth and params.json".into(),
+                remedy: "give the folder of one model as Meta distributes it: consolidated.NN.pth and params.json"
+                    .into(),
             });
         }
         if let Some(missing) = (0..numbers.len()).find(|i| numbers[*i].0 != *i) {

@@ -74,7 +74,12 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Vec<(String, View)>, St
         let count = bytes.get(at as usize..).and_then(<[u8]>::first_chunk).ok_or_else(|| truncated(8))?;
         let count = u64::from_le_bytes(*count);
         let Some(element) = elements.get(key) else {
-            return Err(WeightsError::malformed(path, format!("storage {}", shown(key)), "no tensor uses it", MAKE_AGAIN));
+            return Err(WeightsError::malformed(
+                path,
+                format!("storage {}", shown(key)),
+                "no tensor uses it",
+                MAKE_AGAIN,
+            ));
         };
         let len = count.checked_mul(element.map_or(1, Element::bytes) as u64);
         let end = len.and_then(|len| (at + 8).checked_add(len)).filter(|end| *end <= bytes.len() as u64);

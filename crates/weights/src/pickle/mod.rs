@@ -126,7 +126,12 @@ impl TorchFile {
         let there = tensor.shape.first().copied().unwrap_or(1);
         if from.checked_add(rows).is_none_or(|end| end > there) {
             let found = format!("rows {from} to {from} + {rows} were asked for, but it has {there}");
-            return Err(WeightsError::malformed(&self.path, format!("tensor {}", shown(&tensor.name)), found, MAKE_AGAIN));
+            return Err(WeightsError::malformed(
+                &self.path,
+                format!("tensor {}", shown(&tensor.name)),
+                found,
+                MAKE_AGAIN,
+            ));
         }
         let row = tensor.row_bytes();
         if tensor.is_contiguous() {

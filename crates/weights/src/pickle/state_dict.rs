@@ -37,7 +37,12 @@ pub(super) fn tensors(path: &Path, loaded: &Loaded<'_>) -> Result<Vec<(String, V
             return wrong(format!("the name of a tensor is {}", heap.get(*key).kind()));
         };
         if !names.insert(name) {
-            return Err(WeightsError::malformed(path, format!("tensor {}", shown(name)), "it is there twice", MAKE_AGAIN));
+            return Err(WeightsError::malformed(
+                path,
+                format!("tensor {}", shown(name)),
+                "it is there twice",
+                MAKE_AGAIN,
+            ));
         }
         tensors.push((name.to_owned(), view.clone()));
     }

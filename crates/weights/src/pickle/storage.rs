@@ -27,9 +27,8 @@ impl Storages {
         view: &View,
         file_len: u64,
     ) -> Result<TorchTensor, WeightsError> {
-        let wrong = |found: String| {
-            Err(WeightsError::malformed(path, format!("tensor {}", shown(&name)), found, MAKE_AGAIN))
-        };
+        let wrong =
+            |found: String| Err(WeightsError::malformed(path, format!("tensor {}", shown(&name)), found, MAKE_AGAIN));
         let Some(&(start, held)) = self.by_key.get(&view.key) else {
             return wrong(format!("there is no storage {}", shown(&view.key)));
         };
@@ -38,9 +37,11 @@ impl Storages {
         }
         let size = view.element.bytes() as u64;
         let empty = view.shape.contains(&0);
-        let span = view.shape.iter().zip(&view.stride).try_fold(1u64, |span, (size, stride)| {
-            span.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
-        });
+        let span = view
+            .shape
+            .iter()
+            .zip(&view.stride)
+            .try_fold(1u64, |span, (size, stride)| span.checked_add(size.saturating_sub(1).checked_mul(*stride)?));
         let end = span
             .map(|span| if empty { 0 } else { span })
             .and_then(|span| view.offset.checked_add(span))

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::OnProgress;
 use super::folder::{check_length, write_tensor};
 use super::rows::Planned;
 use super::staging::StagedFile;
-use super::OnProgress;
 use crate::WeightsError;
 use crate::error::shown;
 use crate::gguf::{MAGIC, ggml_type};

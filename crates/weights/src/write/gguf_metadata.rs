@@ -17,12 +17,9 @@ pub(super) fn general(name: &str, parameters: u64, file_type: u32, generation: O
     kvs.set("general.quantization_version", Kv::U32(2));
     let sampling = generation.filter(|g| g["do_sample"] == true || g.get("do_sample").is_none());
     let number = |key: &str| sampling.and_then(|g| g[key].as_f64());
-    for (key, from) in [
-        ("temp", "temperature"),
-        ("top_p", "top_p"),
-        ("min_p", "min_p"),
-        ("penalty_repeat", "repetition_penalty"),
-    ] {
+    for (key, from) in
+        [("temp", "temperature"), ("top_p", "top_p"), ("min_p", "min_p"), ("penalty_repeat", "repetition_penalty")]
+    {
         kvs.set_some(&format!("general.sampling.{key}"), number(from).map(|v| Kv::F32(v as f32)));
     }
     kvs.set_some("general.sampling.top_k", number("top_k").map(|v| Kv::I32(v as i32)));

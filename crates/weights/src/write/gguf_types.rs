@@ -151,7 +151,8 @@ fn wanted(kind: GgufType, base: DType, model: Model, name: &str, columns: usize)
     let Some((layer, part)) = layer.and_then(|(i, part)| Some((i.parse::<usize>().ok()?, part))) else { return base };
     let n = model.layers;
     // The first and last eighth, and every third between.
-    let more_bits = layer < n / 8 || layer >= 7 * n / 8 || (layer >= n / 8 && (layer - n / 8) % 3 == 2);
+    let between = (n / 8..7 * n / 8).contains(&layer);
+    let more_bits = !between || (layer - n / 8) % 3 == 2;
     match part {
         "attn_v.weight" => {
             let dtype = match kind {

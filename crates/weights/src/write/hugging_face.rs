@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::folder::Folder;
 use super::rows::{Planned, Stored};
-use super::to_gguf::read_config;
+use super::to_gguf::{folder_of, read_config};
 use super::{MAX_SHARD_BYTES, OnProgress, Report, gguf_rope, tokenizer_files, tokenizer_json};
 use crate::{Checkpoint, Strictness, TokenizerSource, WeightsError};
 
@@ -99,12 +99,11 @@ pub fn to_hugging_face(
                 folder.write_json("tokenizer_config.json", &made.config)?;
             }
         }
-        TokenizerSource::TokenizerJson(file) => copy_tokenizer(&folder, file.parent().unwrap_or(Path::new("")))?,
-        TokenizerSource::Missing(from) => {
-            if from.is_dir() {
-                copy_tokenizer(&folder, from)?;
+        _ => {
+            let copied = folder_of(checkpoint).map(|from| copy_tokenizer(&folder, from)).transpose()?;
+            if copied != Some(true) {
+                notes.push("the checkpoint has no tokenizer".into());
             }
-            notes.push("the checkpoint has no tokenizer.json".into());
         }
     }
     let (path, files, bytes) = folder.commit()?;
@@ -122,12 +121,15 @@ fn serde_text(value: &Value) -> Vec<u8> {
     format!("{value:#}").into_bytes()
 }
 
-fn copy_tokenizer(folder: &Folder, from: &Path) -> Result<(), WeightsError> {
+/// Copies the files of a tokenizer; false if there are none.
+fn copy_tokenizer(folder: &Folder, from: &Path) -> Result<bool, WeightsError> {
+    let mut any = false;
     for name in tokenizer_files::NAMES {
         let path = from.join(name);
         if path.is_file() {
             folder.write(name, &std::fs::read(&path).map_err(WeightsError::io(&path, "read"))?)?;
+            any = true;
         }
     }
-    Ok(())
+    Ok(any)
 }

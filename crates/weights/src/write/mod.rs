@@ -11,6 +11,7 @@ mod gguf_rope;
 mod gguf_types;
 mod hugging_face;
 mod rows;
+mod sentencepiece;
 mod staging;
 mod to_gguf;
 mod tokenizer_files;

@@ -194,10 +194,7 @@ impl Planned<'_> {
     }
 
     /// Gives its bytes in the new type to `sink`, piece by piece.
-    pub(crate) fn stream(
-        &self,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), WeightsError>,
-    ) -> Result<(), WeightsError> {
+    pub(crate) fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<(), WeightsError>) -> Result<(), WeightsError> {
         let (from, rows) = (self.rows.dtype(), self.rows.rows());
         let elements: usize = self.shape().iter().product();
         // As f32 a row takes the most.

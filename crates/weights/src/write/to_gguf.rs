@@ -109,7 +109,9 @@ pub fn to_gguf(
 
     let vocab = vocabulary(checkpoint, options, config.vocab_size)?;
     if vocab.is_none() {
-        notes.push("there is no tokenizer.json, so the file has no vocabulary".into());
+        notes.push(
+            "there is neither tokenizer.json nor a tokenizer.model of SentencePiece: the file has no vocabulary".into(),
+        );
     }
     let parameters = checkpoint.summary().parameters;
     let matrices = checkpoint.tensor(tensors::EMBED_TOKENS).map_or(DType::F32, |t| t.dtype);
@@ -146,13 +148,17 @@ fn vocabulary(
     }
     match checkpoint.tokenizer() {
         TokenizerSource::Gguf => checkpoint.gguf_vocab(),
-        TokenizerSource::TokenizerJson(file) => {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            let files = TokenizerFiles::in_folder(folder)?;
-            files.map(|files| vocab::read(folder, &files, rows)).transpose()
+        _ => {
+            let Some(folder) = folder_of(checkpoint) else { return Ok(None) };
+            TokenizerFiles::in_folder(folder)?.map(|files| vocab::read(folder, &files, rows)).transpose()
         }
-        TokenizerSource::Missing(_) => Ok(None),
     }
+}
+
+/// The folder that a checkpoint lies in; none if it is part of a program.
+pub(super) fn folder_of(checkpoint: &Checkpoint) -> Option<&Path> {
+    let path = checkpoint.path();
+    if path.is_dir() { Some(path) } else { path.parent().filter(|_| path.exists()) }
 }
 
 /// The name of a folder, or of a file without its ending.

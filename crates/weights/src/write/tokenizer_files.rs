@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::sentencepiece;
 use crate::WeightsError;
 
 /// Files that make up a tokenizer, copied from folder to folder.
@@ -19,11 +20,13 @@ pub(super) const NAMES: [&str; 9] = [
     "chat_template.json",
 ];
 
-/// A `tokenizer.json` and what lies beside it.
+/// A `tokenizer.json` or `tokenizer.model`, and what lies beside it.
 #[derive(Clone, Debug, Default)]
 pub struct TokenizerFiles {
     /// The contents of `tokenizer.json`.
-    pub json: Vec<u8>,
+    pub json: Option<Vec<u8>>,
+    /// The contents of `tokenizer.model`.
+    pub model: Option<Vec<u8>>,
     /// The contents of `tokenizer_config.json`.
     pub config: Option<Vec<u8>>,
     /// The contents of `chat_template.jinja`.
@@ -31,7 +34,7 @@ pub struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
-    /// The tokenizer in a folder, or `None` if it has no `tokenizer.json`.
+    /// The tokenizer in a folder, or `None` if it has neither `tokenizer.json` nor a `tokenizer.model` of SentencePiece.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -44,13 +47,16 @@ impl TokenizerFiles {
                 Err(e) => Err(WeightsError::io(&path, "read")(e)),
             }
         };
-        let Some(json) = read("tokenizer.json")? else { return Ok(None) };
+        let (json, model) = (read("tokenizer.json")?, read("tokenizer.model")?.filter(|m| sentencepiece::is_one(m)));
+        if json.is_none() && model.is_none() {
+            return Ok(None);
+        }
         let (config, chat_template) = (read("tokenizer_config.json")?, read("chat_template.jinja")?);
-        Ok(Some(TokenizerFiles { json, config, chat_template }))
+        Ok(Some(TokenizerFiles { json, model, config, chat_template }))
     }
 
-    /// `tokenizer.json` and `tokenizer_config.json`, parsed; the latter is an empty object if it is not there.
-    pub(super) fn parse(&self, folder: &Path) -> Result<(Value, Value), WeightsError> {
+    /// `tokenizer.json`, if it is there, and `tokenizer_config.json`, parsed; the latter is an empty object if it is not.
+    pub(super) fn parse(&self, folder: &Path) -> Result<(Option<Value>, Value), WeightsError> {
         let parse = |name: &str, text: &[u8], what| {
             let json: Value = serde_json::from_slice(text).map_err(|source| WeightsError::Json {
                 path: folder.join(name),
@@ -63,7 +69,7 @@ impl TokenizerFiles {
             let remedy = "download the tokenizer of the model again";
             Err(WeightsError::malformed(&folder.join(name), what, "it is no JSON object", remedy))
         };
-        let json = parse("tokenizer.json", &self.json, "the tokenizer")?;
+        let json = self.json.as_ref().map(|json| parse("tokenizer.json", json, "the tokenizer")).transpose()?;
         let config = match &self.config {
             Some(text) => parse("tokenizer_config.json", text, "the tokenizer's config")?,
             None => Value::Object(serde_json::Map::new()),

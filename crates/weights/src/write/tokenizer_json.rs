@@ -31,11 +31,8 @@ pub(super) fn make(path: &Path, vocab: &GgufVocab, context: u64) -> Result<Token
         }
     };
     let (mut entries, added) = maker.tokens(sentencepiece)?;
-    let (normalizer, pre_tokenizer, decoder, model) = if sentencepiece {
-        maker.sentencepiece(&mut entries)?
-    } else {
-        maker.byte_level(&mut entries)?
-    };
+    let (normalizer, pre_tokenizer, decoder, model) =
+        if sentencepiece { maker.sentencepiece(&mut entries)? } else { maker.byte_level(&mut entries)? };
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
@@ -88,10 +85,16 @@ impl<'a> Maker<'a> {
         let mut added = Vec::new();
         let mut seen: HashMap<&str, usize> = HashMap::new();
         let special = [self.vocab.bos, self.vocab.eos, self.vocab.eot, self.vocab.eom, self.vocab.pad];
+        // The library numbers added tokens on from those of the model: only those that follow it directly need no place
+        // in it.
+        let mut gap = false;
+        let normal = |id: &usize| matches!(self.kind(*id), kind::NORMAL | kind::BYTE);
+        let last = (0..self.vocab.tokens.len()).rev().find(normal).unwrap_or(0);
         for (i, text) in self.vocab.tokens.iter().enumerate() {
             // The reader counted the types against the tokens.
             let (id, kind) = (i as u32, self.kind(i));
             if kind == kind::UNUSED && text == &format!("[PAD{i}]") {
+                gap = true;
                 continue;
             }
             if let Some(first) = seen.insert(text, i) {
@@ -99,14 +102,14 @@ impl<'a> Maker<'a> {
                 return Err(self.malformed("tokens", found));
             }
             let is_special = matches!(kind, kind::CONTROL | kind::UNKNOWN) || special.contains(&Some(id));
-            if is_special || kind == kind::USER_DEFINED {
+            let is_added = is_special || kind == kind::USER_DEFINED;
+            if is_added {
                 added.push(json!({
                     "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
                     "normalized": false, "special": is_special,
                 }));
             }
-            // SentencePiece has its special tokens in the vocabulary too.
-            if sentencepiece || !is_special {
+            if sentencepiece || !is_added || i < last || gap {
                 entries.insert(id, text);
             }
         }
@@ -119,15 +122,12 @@ impl<'a> Maker<'a> {
         for merge in merges {
             // The left token may itself begin with a space.
             let cut = merge.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
-            let cut = cut.ok_or_else(|| self.malformed("merges", format!("{} is no pair", quoted(merge.as_bytes()))))?;
+            let cut =
+                cut.ok_or_else(|| self.malformed("merges", format!("{} is no pair", quoted(merge.as_bytes()))))?;
             pairs.push(json!([merge[..cut], merge[cut + 1..]]));
         }
-        let regex = |pattern: &str| {
-            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
-        };
-        let byte_level = |use_regex: bool| {
-            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
-        };
+        let regex = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
         let sequence = |steps: [Value; 2]| json!({"type": "Sequence", "pretokenizers": steps});
         let pre = self.vocab.pre.as_deref().unwrap_or("default");
         let llama3 = matches!(pre, "llama-bpe" | "llama3" | "llama-v3");
@@ -136,11 +136,11 @@ impl<'a> Maker<'a> {
             "smollm" => sequence([json!({"type": "Digits", "individual_digits": true}), byte_level(true)]),
             "gpt-2" => sequence([regex(GPT2[0]), byte_level(false)]),
             other => {
-                let remedy = "llama-bpe, smollm and gpt-2 are converted: take the tokenizer of the model it was made from";
+                let remedy =
+                    "llama-bpe, smollm and gpt-2 are converted: take the tokenizer of the model it was made from";
                 return Err(WeightsError::unsupported(self.path, "tokenizer.ggml.pre", shown(other), remedy));
             }
         };
-        // Tokens that are added and no result of a merge need no place in the model.
         let model = json!({
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": llama3,

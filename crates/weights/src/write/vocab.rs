@@ -9,6 +9,7 @@ use std::path::Path;
 use camelid_core::tokenizer::GgufVocab;
 use serde_json::{Map, Value, json};
 
+use super::sentencepiece;
 use super::tokenizer_files::TokenizerFiles;
 use crate::WeightsError;
 use crate::error::{quoted, shown};
@@ -36,9 +37,47 @@ const REMEDY: &str = "GGUF has no way to say it: keep the safetensors, or conver
 /// Reads a tokenizer for a model whose embeddings have `rows` rows.
 pub(super) fn read(folder: &Path, files: &TokenizerFiles, rows: usize) -> Result<GgufVocab, WeightsError> {
     let (json, config) = files.parse(folder)?;
-    let reader = Reader { path: &folder.join("tokenizer.json"), json: &json, config: &config };
-    let mut vocab = reader.vocab(rows)?;
+    let path = folder.join("tokenizer.model");
+    let pieces = files.model.as_ref().map(|model| sentencepiece::read(&path, model)).transpose()?;
+    let mut vocab = match (json, pieces) {
+        (Some(json), pieces) => {
+            let reader = Reader { path: &folder.join("tokenizer.json"), json: &json, config: &config };
+            let mut vocab = reader.vocab(rows)?;
+            if let Some(pieces) = pieces {
+                take_scores(&mut vocab, &pieces);
+            }
+            vocab
+        }
+        (None, Some(pieces)) => pad(&path, pieces, &config, rows)?,
+        (None, None) => GgufVocab::default(),
+    };
     vocab.chat_template = files.template(&config);
+    Ok(vocab)
+}
+
+/// The scores of SentencePiece itself, which a `tokenizer.json` has lost, for the tokens that are its pieces.
+fn take_scores(vocab: &mut GgufVocab, pieces: &GgufVocab) {
+    let (Some(scores), Some(of_pieces)) = (&mut vocab.scores, &pieces.scores) else { return };
+    for (i, (text, score)) in pieces.tokens.iter().zip(of_pieces).enumerate() {
+        if vocab.tokens.get(i) == Some(text) {
+            scores[i] = *score;
+        }
+    }
+}
+
+/// A vocabulary of pieces alone, with names for the other rows of the embeddings, and what the config says of it.
+fn pad(path: &Path, mut vocab: GgufVocab, config: &Value, rows: usize) -> Result<GgufVocab, WeightsError> {
+    let count = vocab.tokens.len();
+    if count > rows {
+        let found = format!("it has {count} pieces, but the embeddings have {rows} rows");
+        let remedy = "use the tokenizer.model that belongs to the weights";
+        return Err(WeightsError::malformed(path, "the SentencePiece model", found, remedy));
+    }
+    vocab.tokens.extend((count..rows).map(|i| format!("[PAD{i}]")));
+    vocab.scores.get_or_insert_default().resize(rows, -10000.0);
+    vocab.token_types.get_or_insert_default().resize(rows, kind::UNUSED);
+    vocab.add_bos = config["add_bos_token"].as_bool().or(vocab.add_bos);
+    vocab.add_eos = config["add_eos_token"].as_bool().or(vocab.add_eos);
     Ok(vocab)
 }
 
@@ -81,7 +120,8 @@ impl<'a> Reader<'a> {
         let mut put = |id: u64, text: &str, kind: i32| {
             let slot = usize::try_from(id).ok().filter(|id| *id < rows);
             let slot = slot.ok_or_else(|| {
-                let found = format!("the token {} has id {id}, but the embeddings have {rows} rows", quoted(text.as_bytes()));
+                let found =
+                    format!("the token {} has id {id}, but the embeddings have {rows} rows", quoted(text.as_bytes()));
                 self.malformed("model.vocab", found)
             })?;
             tokens[slot] = text.to_owned();
@@ -154,7 +194,9 @@ impl<'a> Reader<'a> {
 
     /// GGUF's name for the way this tokenizer cuts text into words.
     fn pre_tokenizer(&self) -> Result<&'static str, WeightsError> {
-        if !self.json["normalizer"].is_null() && self.json["normalizer"] != json!({"type": "Sequence", "normalizers": []}) {
+        if !self.json["normalizer"].is_null()
+            && self.json["normalizer"] != json!({"type": "Sequence", "normalizers": []})
+        {
             return self.unsupported("normalizer", shown(self.json["normalizer"]["type"].as_str().unwrap_or("?")));
         }
         let pre = &self.json["pre_tokenizer"];
@@ -181,8 +223,7 @@ impl<'a> Reader<'a> {
             [a, b] if digits(a) && byte_level(b, true) => "smollm",
             [a, b, c] if digits(a) && split(b, &GPT2) && byte_level(c, false) => "smollm",
             _ => {
-                let mut found = pre.to_string();
-                found.truncate(found.floor_char_boundary(200));
+                let found: String = pre.to_string().chars().take(200).collect();
                 return self.unsupported("pre_tokenizer", format!("{found}, none of llama-bpe, smollm and gpt-2,"));
             }
         };
@@ -208,7 +249,8 @@ impl<'a> Reader<'a> {
         let mut ranked = vec![false; scores.len()];
         for (rank, (a, b)) in merges.iter().enumerate() {
             let Some(id) = entries.get(&format!("{a}{b}")).and_then(Value::as_u64) else {
-                let found = format!("{} joins two tokens to one that is not there", quoted(format!("{a} {b}").as_bytes()));
+                let found =
+                    format!("{} joins two tokens to one that is not there", quoted(format!("{a} {b}").as_bytes()));
                 return Err(self.malformed("model.merges", found));
             };
             let id = id as usize;
@@ -223,9 +265,8 @@ impl<'a> Reader<'a> {
     /// Whether a space goes before the first word; everything else must be as in Llama 2.
     fn space_prefix(&self) -> Result<bool, WeightsError> {
         let normalizer = &self.json["normalizer"];
-        let replaces = |step: &Value| {
-            step["type"] == "Replace" && step["pattern"]["String"] == " " && step["content"] == "▁"
-        };
+        let replaces =
+            |step: &Value| step["type"] == "Replace" && step["pattern"]["String"] == " " && step["content"] == "▁";
         let prepends = |step: &Value| step["type"] == "Prepend" && step["prepend"] == "▁";
         let steps: Vec<&Value> = match normalizer["type"].as_str() {
             Some("Sequence") => normalizer["normalizers"].as_array().into_iter().flatten().collect(),
@@ -270,10 +311,16 @@ impl<'a> Reader<'a> {
         // What the post-processor adds is what the tokenizer does; a flag beside it overrides that in transformers 5.
         let adds = |token: Option<&str>, id: Option<u32>| token.and_then(id_of).is_some_and(|t| Some(t) == id);
         if let Some(token) = before.filter(|t| id_of(t) != vocab.bos) {
-            return self.unsupported("post_processor", format!("{} before the text, which is not the bos token,", shown(token)));
+            return self.unsupported(
+                "post_processor",
+                format!("{} before the text, which is not the bos token,", shown(token)),
+            );
         }
         if let Some(token) = after.filter(|t| id_of(t) != vocab.eos) {
-            return self.unsupported("post_processor", format!("{} behind the text, which is not the eos token,", shown(token)));
+            return self.unsupported(
+                "post_processor",
+                format!("{} behind the text, which is not the eos token,", shown(token)),
+            );
         }
         vocab.add_bos = Some(flag("add_bos_token").unwrap_or(adds(before, vocab.bos)));
         vocab.add_eos = Some(flag("add_eos_token").unwrap_or(adds(after, vocab.eos)));
