@@ -191,6 +191,7 @@ fn checkpoints_that_do_not_fit_together_are_refused_by_name() {
     assert_says(&broken(&param("dim", json!(48))), &["consolidated.00.pth", "[14, 12]", "[14, 24]"]);
     assert_says(&broken(&param("n_kv_heads", json!(6))), &["attention.wk.weight", "[4, 24]", "[12, 24]"]);
     assert_says(&broken(&param("multiple_of", json!(100))), &["feed_forward.w1.weight", "[32, 24]", "[50, 24]"]);
+    assert_says(&broken(&param("n_layers", json!(1 << 27))), &["layers.134217727.", "no shard has it"]);
     assert_says(&broken(&param("n_layers", json!(3))), &["layers.2.attention_norm.weight", "no shard has it"]);
     assert_says(
         &broken(&param("n_layers", json!(1))),

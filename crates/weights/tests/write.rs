@@ -77,6 +77,31 @@ fn plain_types_go_to_gguf_and_back_without_a_changed_bit() {
 }
 
 #[test]
+fn vectors_that_are_wider_than_the_matrices_stay_so() {
+    let work = tempfile::tempdir().unwrap();
+    let mut original = model(work.path(), DType::BF16, &[]);
+    // Norms in f32, whose values bf16 does not hold, beside matrices in bf16.
+    let mut header = serde_json::Map::new();
+    let mut bytes = Vec::new();
+    for tensor in original.tensors() {
+        let wide = tensor.name.contains("norm");
+        let held = if wide { f32_bytes(&tensor.name, &tensor.shape) } else { tensor.bytes().to_vec() };
+        let range = [bytes.len(), bytes.len() + held.len()];
+        let dtype = if wide { "F32" } else { "BF16" };
+        header.insert(tensor.name.clone(), json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": range}));
+        bytes.extend(held);
+    }
+    let folder = original.path().to_owned();
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    fs::write(folder.join("model.safetensors"), safetensors_raw(&Value::Object(header).to_string(), &bytes)).unwrap();
+    original = Checkpoint::open(&folder).unwrap();
+    let file = work.path().join("a.gguf");
+    gguf(&original, &file, "auto").unwrap();
+    hugging_face(&Checkpoint::open(&file).unwrap(), &work.path().join("back"));
+    assert_same_tensors(&original, &Checkpoint::open(work.path().join("back")).unwrap());
+}
+
+#[test]
 fn a_gguf_file_is_what_the_writer_of_the_tests_makes() {
     // An independent writer, with its own permutation, must agree on every tensor.
     let work = tempfile::tempdir().unwrap();
@@ -242,6 +267,7 @@ fn what_gguf_cannot_say_is_refused_and_leaves_nothing() {
     );
     assert_says(&refused(&[("num_key_value_heads", json!(3))], "f16"), &["k_proj", "num_key_value_heads"]);
     assert_says(&refused(&[("num_hidden_layers", json!(4))], "f16"), &["missing", "model.layers.3."]);
+    assert_says(&refused(&[("num_hidden_layers", json!(1 << 27))], "f16"), &["num_hidden_layers is 134217728"]);
 }
 
 #[test]

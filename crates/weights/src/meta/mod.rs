@@ -58,6 +58,10 @@ pub fn to_hugging_face(
 ) -> Result<Report, WeightsError> {
     let params = Params::read(folder)?;
     let shards = Shards::open(folder)?;
+    // Before anything is made for each layer: a damaged number may be any.
+    if params.n_layers > shards.tensors() {
+        return Err(shards.missing(&format!("layers.{}.attention_norm.weight", params.n_layers - 1)));
+    }
     let mut notes = Vec::new();
     let version = match options.version {
         Some(version) => {

@@ -68,6 +68,11 @@ impl Shards {
         self.files.len()
     }
 
+    /// Number of tensors of each shard.
+    pub(super) fn tensors(&self) -> usize {
+        self.files[0].tensors().len()
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.files[0].tensor(name).is_some()
     }

@@ -1,12 +1,12 @@
 //! PyTorch's files (`torch.save`): tensors in a pickle, read without running anything.
 //!
 //! A pickle is a program for a stack machine, and Python's own reader calls whatever function the program names. This
-//! one knows the names that a file of tensors needs ([`globals`]), builds plain data of them, and refuses every other
+//! one knows the names that a file of tensors needs (`globals`), builds plain data of them, and refuses every other
 //! name before anything happens. What such a file can do at worst is to be refused.
 //!
 //! Two containers hold the pickle and the bytes of the tensors: a zip archive whose entries are stored as they are
-//! ([`archive`], since PyTorch 1.6) and the older run of pickles with the storages behind ([`legacy`]).
-//! [`machine`] is the stack machine, [`value`] the data it builds, [`state_dict`] finds the tensors in them.
+//! (`archive`, since PyTorch 1.6) and the older run of pickles with the storages behind (`legacy`).
+//! `machine` is the stack machine, `value` the data it builds, `state_dict` finds the tensors in them.
 //!
 //! Sources: Python's `pickletools` for the opcodes, `torch/serialization.py` and `torch/_utils.py` for the rest.
 

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use camelid_core::DType;
 use camelid_core::llama::tensors;
+use camelid_core::{DType, quant};
 use serde_json::{Value, json};
 
 use super::folder::Folder;
 use super::rows::{Planned, Stored};
 use super::to_gguf::{folder_of, read_config};
 use super::{MAX_SHARD_BYTES, OnProgress, Report, gguf_rope, tokenizer_files, tokenizer_json};
-use crate::{Checkpoint, Strictness, TokenizerSource, WeightsError};
+use crate::{Checkpoint, Strictness, TensorInfo, TokenizerSource, WeightsError};
 
 /// How to write a Hugging Face folder.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ impl Default for FolderOptions {
     }
 }
 
-/// Writes `checkpoint` to the folder `out`: its config in the form of transformers 5, its tensors as safetensors, quantized
-/// ones as the floats they stand for, and its tokenizer, made from the vocabulary of a GGUF file.
+/// Writes `checkpoint` to the folder `out`: its tensors as safetensors, quantized ones as the floats they stand for, its config
+/// and its tokenizer. For a GGUF file the last two are made from its metadata, in the form of transformers 5.
 ///
 /// # Errors
 /// If a tensor is missing or has another shape than the config calls for, the folder holds something already, or cannot be
@@ -50,8 +50,8 @@ pub fn to_hugging_face(
     let mut planned = Vec::new();
     for tensor in checkpoint.tensors() {
         let kept = match tensor.dtype {
-            // The converter widens vectors; in a file of 16-bit matrices they were that before, as all of them were.
-            DType::F32 if from_gguf && tensor.shape.len() < 2 => matrix_type(checkpoint),
+            // The converter widens vectors; in a file of 16-bit matrices those that fit were like them before.
+            DType::F32 if from_gguf && tensor.shape.len() < 2 => narrowest(tensor, matrix_type(checkpoint)),
             quantized if quantized.is_block() => DType::F32,
             plain => plain,
         };
@@ -62,22 +62,25 @@ pub fn to_hugging_face(
     let mut notes = Vec::new();
     let mut config = checkpoint.config().clone();
     if let Value::Object(map) = &mut config {
-        for key in ["rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "_name_or_path"] {
-            map.shift_remove(key);
-        }
-        map.insert("rope_parameters".into(), Value::Object(gguf_rope::recover(checkpoint, parsed.head_dim)?));
-        map.insert("tie_word_embeddings".into(), json!(!untied));
-        let dtype = match options.dtype.unwrap_or(matrix_type(checkpoint)) {
-            DType::F16 => "float16",
-            DType::BF16 => "bfloat16",
-            _ => "float32",
-        };
-        map.insert("dtype".into(), json!(dtype));
         if from_gguf {
+            for key in ["rope_theta", "rope_scaling", "_name_or_path"] {
+                map.shift_remove(key);
+            }
+            map.insert("rope_parameters".into(), Value::Object(gguf_rope::recover(checkpoint, parsed.head_dim)?));
+            map.insert("tie_word_embeddings".into(), json!(!untied));
             for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
                 // Without a value the default of the class would be taken, which is 1 and 2.
                 map.entry(key).or_insert(Value::Null);
             }
+        }
+        if from_gguf || options.dtype.is_some() {
+            let dtype = match options.dtype.unwrap_or(matrix_type(checkpoint)) {
+                DType::F16 => "float16",
+                DType::BF16 => "bfloat16",
+                _ => "float32",
+            };
+            map.shift_remove("torch_dtype");
+            map.insert("dtype".into(), json!(dtype));
         }
     }
 
@@ -114,6 +117,18 @@ pub fn to_hugging_face(
 fn matrix_type(checkpoint: &Checkpoint) -> DType {
     let dtype = checkpoint.tensor(tensors::EMBED_TOKENS).map_or(DType::F32, |t| t.dtype);
     if dtype.is_block() { DType::F32 } else { dtype }
+}
+
+/// `dtype`, or F32 if that would change a value of this vector.
+fn narrowest(tensor: &TensorInfo, dtype: DType) -> DType {
+    let count = tensor.elements() as usize;
+    let (mut values, mut again) = (vec![0.0; count], vec![0.0; count]);
+    let mut narrow = vec![0; dtype.row_bytes(count).unwrap_or(0)];
+    let kept = quant::dequantize(DType::F32, &tensor.bytes(), &mut values)
+        .and_then(|()| quant::quantize(dtype, &values, &mut narrow))
+        .and_then(|()| quant::dequantize(dtype, &narrow, &mut again));
+    let same = values.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits());
+    if kept.is_ok() && same { dtype } else { DType::F32 }
 }
 
 /// JSON whose keys stay in their order, as the `tokenizers` library writes it.

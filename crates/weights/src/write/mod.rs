@@ -1,8 +1,8 @@
 //! Writing checkpoints: Hugging Face folders and GGUF files.
 //!
-//! Everything is streamed: a tensor is read in pieces of a few megabytes ([`rows`]), converted and written, so that a
+//! Everything is streamed: a tensor is read in pieces of a few megabytes (`rows`), converted and written, so that a
 //! model of any size is converted in the same memory. Files appear under their names only when they are whole
-//! ([`staging`]). Start reading at [`to_gguf`] and [`to_hugging_face`]; Meta's own format is [`crate::meta`].
+//! (`staging`). Start reading at [`to_gguf()`] and [`to_hugging_face()`]; Meta's own format is [`crate::meta`].
 
 mod folder;
 mod gguf_file;

@@ -133,9 +133,16 @@ pub(super) fn read_config(checkpoint: &Checkpoint) -> Result<LlamaConfig, Weight
             map.shift_remove(key);
         }
     }
-    LlamaConfig::from_value(&json).map_err(|e| {
-        WeightsError::malformed(checkpoint.path(), "the config", e.to_string(), "correct it, or use another model")
-    })
+    let wrong = |found: String| {
+        WeightsError::malformed(checkpoint.path(), "the config", found, "correct it, or use another model")
+    };
+    let config = LlamaConfig::from_value(&json).map_err(|e| wrong(e.to_string()))?;
+    // Before anything is made for each layer: a damaged number may be any.
+    let (layers, tensors) = (config.num_hidden_layers, checkpoint.tensors().len());
+    if layers > tensors {
+        return Err(wrong(format!("num_hidden_layers is {layers}, but there are {tensors} tensors")));
+    }
+    Ok(config)
 }
 
 fn vocabulary(
