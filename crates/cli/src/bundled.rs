@@ -5,6 +5,7 @@ use std::sync::Arc;
 use camelid_core::Bytes;
 use camelid_tokenizer::{HfTokenizer, TokenizerConfig};
 use camelid_weights::Checkpoint;
+use camelid_weights::write::TokenizerFiles;
 
 use crate::Error;
 
@@ -26,4 +27,13 @@ pub fn checkpoint() -> Result<Checkpoint, Error> {
 pub fn tokenizer() -> Result<HfTokenizer, Error> {
     let config = TokenizerConfig::from_json(TOKENIZER_CONFIG, NAME)?;
     Ok(HfTokenizer::from_tokenizer_json(TOKENIZER, Some(config))?)
+}
+
+/// The files of the bundled model's tokenizer.
+pub fn tokenizer_files() -> TokenizerFiles {
+    TokenizerFiles {
+        json: Some(TOKENIZER.to_vec()),
+        config: Some(TOKENIZER_CONFIG.to_vec()),
+        ..TokenizerFiles::default()
+    }
 }

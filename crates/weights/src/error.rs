@@ -179,6 +179,27 @@ pub enum WeightsError {
         /// Every contradiction.
         problems: Vec<String>,
     },
+    /// A pickle names a function or class that no checkpoint of tensors needs.
+    #[error(
+        "{}: the pickle names {global}, which is none of those that a file of tensors needs; nothing was run. Do not load \
+         the file with PyTorch either, unless you trust its maker: save its tensors alone (torch.save(model.state_dict(), \
+         ...)) or as safetensors",
+        path.display()
+    )]
+    ForeignGlobal {
+        /// The file.
+        path: PathBuf,
+        /// Module and name, as Python writes them.
+        global: String,
+    },
+    /// Something lies where the result should go.
+    #[error("{} exists already{}; give another path, or --force to replace what it holds", path.display(), if *.folder { " and is not empty" } else { "" })]
+    OutputExists {
+        /// The path asked for.
+        path: PathBuf,
+        /// True if it is a folder.
+        folder: bool,
+    },
     /// The tensors are not those of the model that the config describes.
     #[error("{}: the tensors do not fit the config: {mismatch}", path.display())]
     Mismatch {
@@ -202,6 +223,16 @@ impl WeightsError {
         remedy: impl Into<String>,
     ) -> WeightsError {
         WeightsError::Malformed { path: path.to_owned(), what: what.into(), found: found.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn unsupported(
+        path: &Path,
+        what: impl Into<String>,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> WeightsError {
+        let (what, found, remedy) = (what.into(), found.into(), remedy.into());
+        WeightsError::Unsupported { path: path.to_owned(), what, found, remedy }
     }
 }
 

@@ -27,8 +27,9 @@ pub(crate) enum Files {
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const PYTORCH: &str = "Camelid does not read PyTorch's pickled files: save the model with transformers' \
-                       `save_pretrained(..., safe_serialization=True)` or convert it to GGUF";
+const PYTORCH: &str = "Camelid does not run PyTorch's pickled files as they are: convert Meta's consolidated.NN.pth with \
+                       `camelid convert --from meta`, save others with transformers' \
+                       `save_pretrained(..., safe_serialization=True)` or convert them to GGUF";
 
 pub(crate) fn locate(path: &Path) -> Result<Found, WeightsError> {
     let kind = fs::metadata(path).map_err(|source| match source.kind() {

@@ -23,7 +23,7 @@ fn truncated_anywhere() {
     }
     // What was cut is named.
     assert_says(&refused(&bytes[..6]), &["the version"]);
-    let in_tokens = bytes.windows(4).position(|w| w == "▁ab".as_bytes()[..4].as_ref()).unwrap();
+    let in_tokens = bytes.windows(4).position(|w| w == &"▁ab".as_bytes()[..4]).unwrap();
     assert_says(&refused(&bytes[..in_tokens]), &["tokenizer.ggml.tokens"]);
     assert_says(&refused(&bytes[..bytes.len() - 1]), &["output_norm.weight", "bytes"]);
 }

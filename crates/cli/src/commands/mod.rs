@@ -7,6 +7,7 @@ mod classify;
 mod completions;
 mod config;
 mod conformance;
+mod convert;
 mod detokenize;
 mod doctor;
 mod explain;
@@ -17,6 +18,7 @@ mod inspect;
 mod perplexity;
 mod plugin;
 mod pull;
+mod quantize;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ pub enum Command {
     Pull(pull::Pull),
     /// Show what a checkpoint holds
     Inspect(inspect::Inspect),
+    /// Convert a checkpoint: Meta's to Hugging Face's, and that to GGUF and back
+    Convert(convert::Convert),
+    /// Write a checkpoint as a GGUF file of another type
+    Quantize(quantize::Quantize),
     /// List the backends and their devices
     Backends(backends::Backends),
     /// Check every backend in a process of its own
@@ -79,6 +85,8 @@ impl Command {
             Command::Detokenize(c) => c.run(),
             Command::Pull(c) => c.run(),
             Command::Inspect(c) => c.run(),
+            Command::Convert(c) => c.run(),
+            Command::Quantize(c) => c.run(),
             Command::Backends(c) => c.run(),
             Command::Doctor(c) => c.run(),
             Command::Conformance(c) => return c.run(),

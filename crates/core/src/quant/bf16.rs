@@ -7,6 +7,11 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
     });
 }
 
+/// `x [n] -> bytes [2 n]`, rounded to the nearest, ties to even.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    super::for_each_row_block::<2, 1>(x, bytes, |x, bytes| *bytes = half::bf16::from_f32(x[0]).to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -27,6 +27,11 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(value | (u32::from(bits) & 0x8000) << 16)
 }
 
+/// `x [n] -> bytes [2 n]`, rounded to the nearest, ties to even; what is too large becomes infinite.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    super::for_each_row_block::<2, 1>(x, bytes, |x, bytes| *bytes = half::f16::from_f32(x[0]).to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -5,6 +5,11 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
     super::for_each_block::<4, 1>(bytes, out, |bytes, out| out[0] = f32::from_le_bytes(*bytes));
 }
 
+/// `x [n] -> bytes [4 n]`
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    super::for_each_row_block::<4, 1>(x, bytes, |x, bytes| *bytes = x[0].to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

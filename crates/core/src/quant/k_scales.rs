@@ -18,27 +18,28 @@ pub(super) fn unpack(packed: &[u8; 12]) -> [(u8, u8); 8] {
     })
 }
 
+/// The other direction; scales and minimums are below 64.
+#[inline(always)]
+pub(super) fn pack(groups: [(u8, u8); 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for g in 0..4 {
+        let ((scale, minimum), (scale4, minimum4)) = (groups[g], groups[g + 4]);
+        packed[g] = scale | scale4 >> 4 << 6;
+        packed[g + 4] = minimum | minimum4 >> 4 << 6;
+        packed[g + 8] = scale4 & 15 | (minimum4 & 15) << 4;
+    }
+    packed
+}
+
 #[cfg(test)]
 mod tests {
-    /// The other direction, from the table above.
-    fn pack(groups: [(u8, u8); 8]) -> [u8; 12] {
-        let mut packed = [0; 12];
-        for g in 0..4 {
-            let ((scale, minimum), (scale4, minimum4)) = (groups[g], groups[g + 4]);
-            packed[g] = scale | scale4 >> 4 << 6;
-            packed[g + 4] = minimum | minimum4 >> 4 << 6;
-            packed[g + 8] = scale4 & 15 | minimum4 << 4;
-        }
-        packed
-    }
-
     #[test]
     fn unpacking_undoes_packing_for_every_value_of_every_group() {
         for g in 0..8 {
             for value in 0..64 {
                 let mut groups = [(21, 42); 8];
                 groups[g] = (value, 63 - value);
-                assert_eq!(super::unpack(&pack(groups)), groups);
+                assert_eq!(super::unpack(&super::pack(groups)), groups);
             }
         }
     }

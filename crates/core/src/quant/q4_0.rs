@@ -6,7 +6,7 @@
 //! x = d * (code - 8)
 //! ```
 
-use super::{f16_at, for_each_block, part};
+use super::{c_int8, f16_at, f16_bytes, for_each_block, for_each_row_block, largest, part, reciprocal};
 
 /// `bytes [18 n] -> out [32 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -17,6 +17,21 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
         for ((code, low), high) in codes.iter().zip(low).zip(high) {
             *low = d * (i32::from(code & 15).wrapping_sub(8)) as f32;
             *high = d * (i32::from(code >> 4).wrapping_sub(8)) as f32;
+        }
+    });
+}
+
+/// `x [32 n] -> bytes [18 n]`: the element furthest from zero gets the code 0, so that `d` has its sign.
+///
+/// The rule of ggml's `quantize_row_q4_0_ref`, bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<18, 32>(x, bytes, |x, block| {
+        let d = largest(x) / -8.0;
+        let inverse = reciprocal(d);
+        block[..2].copy_from_slice(&f16_bytes(d));
+        let code = |x: f32| c_int8(x * inverse + 8.5).min(15) as u8;
+        for i in 0..16 {
+            block[2 + i] = code(x[i]) | code(x[16 + i]) << 4;
         }
     });
 }

@@ -7,7 +7,7 @@
 //! x = d * code + m
 //! ```
 
-use super::{f16_at, for_each_block, part};
+use super::{c_int8, extremes, f16_at, f16_bytes, for_each_block, for_each_row_block, part, reciprocal};
 
 /// `bytes [20 n] -> out [32 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -18,6 +18,23 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
         for ((code, low), high) in codes.iter().zip(low).zip(high) {
             *low = d * i32::from(code & 15) as f32 + m;
             *high = d * i32::from(code >> 4) as f32 + m;
+        }
+    });
+}
+
+/// `x [32 n] -> bytes [20 n]`: the smallest element gets the code 0, the largest 15.
+///
+/// The rule of ggml's `quantize_row_q4_1_ref`, bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<20, 32>(x, bytes, |x, block| {
+        let (min, max) = extremes(x);
+        let d = (max - min) / 15.0;
+        let inverse = reciprocal(d);
+        block[..2].copy_from_slice(&f16_bytes(d));
+        block[2..4].copy_from_slice(&f16_bytes(min));
+        let code = |x: f32| c_int8((x - min) * inverse + 0.5).min(15) as u8;
+        for i in 0..16 {
+            block[4 + i] = code(x[i]) | code(x[16 + i]) << 4;
         }
     });
 }

@@ -9,7 +9,7 @@
 //! x = (d * scale) * code - (dmin * minimum)
 //! ```
 
-use super::{f16_at, for_each_block, k_scales, part};
+use super::{f16_at, for_each_block, for_each_row_block, k_scales, k_search, part};
 
 /// `bytes [144 n] -> out [256 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -23,6 +23,20 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
             let shift = g % 2 * 4;
             for (out, code) in group.iter_mut().zip(codes) {
                 *out = scale * i32::from(code >> shift & 15) as f32 - minimum;
+            }
+        }
+    });
+}
+
+/// `x [256 n] -> bytes [144 n]`: scales and minimums of the groups by [`k_search`], which then share `d` and `dmin`.
+///
+/// The rule of ggml's `quantize_row_q4_K_ref` (no importance matrix), bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<144, 256>(x, bytes, |x, block| {
+        let codes = k_search::super_block::<20>(x, 15, -1.0, &mut block[..16]);
+        for (run, codes) in codes.as_chunks::<64>().0.iter().enumerate() {
+            for i in 0..32 {
+                block[16 + 32 * run + i] = codes[i] | codes[32 + i] << 4;
             }
         }
     });

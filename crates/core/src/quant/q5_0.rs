@@ -7,7 +7,7 @@
 //! x = d * ((low | fifth << 4) - 16)
 //! ```
 
-use super::{f16_at, for_each_block, part};
+use super::{c_int8, f16_at, f16_bytes, for_each_block, for_each_row_block, largest, part, reciprocal, split_fifth};
 
 /// `bytes [22 n] -> out [32 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -22,6 +22,20 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
             *low = d * (a as i32).wrapping_sub(16) as f32;
             *high = d * (b as i32).wrapping_sub(16) as f32;
         }
+    });
+}
+
+/// `x [32 n] -> bytes [22 n]`: the element furthest from zero gets the code 0, so that `d` has its sign.
+///
+/// The rule of ggml's `quantize_row_q5_0_ref`, bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<22, 32>(x, bytes, |x, block| {
+        let d = largest(x) / -16.0;
+        let inverse = reciprocal(d);
+        let (low, fifth) = split_fifth(x.map(|x| c_int8(x * inverse + 16.5).min(31) as u8));
+        block[..2].copy_from_slice(&f16_bytes(d));
+        block[2..6].copy_from_slice(&fifth.to_le_bytes());
+        block[6..].copy_from_slice(&low);
     });
 }
 

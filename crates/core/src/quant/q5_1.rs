@@ -8,7 +8,7 @@
 //! x = d * (low | fifth << 4) + m
 //! ```
 
-use super::{f16_at, for_each_block, part};
+use super::{c_int8, extremes, f16_at, f16_bytes, for_each_block, for_each_row_block, part, reciprocal, split_fifth};
 
 /// `bytes [24 n] -> out [32 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -23,6 +23,22 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
             *low = d * a as i32 as f32 + m;
             *high = d * b as i32 as f32 + m;
         }
+    });
+}
+
+/// `x [32 n] -> bytes [24 n]`: the smallest element gets the code 0, the largest 31.
+///
+/// The rule of ggml's `quantize_row_q5_1_ref`, bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<24, 32>(x, bytes, |x, block| {
+        let (min, max) = extremes(x);
+        let d = (max - min) / 31.0;
+        let inverse = reciprocal(d);
+        let (low, fifth) = split_fifth(x.map(|x| c_int8((x - min) * inverse + 0.5) as u8));
+        block[..2].copy_from_slice(&f16_bytes(d));
+        block[2..4].copy_from_slice(&f16_bytes(min));
+        block[4..8].copy_from_slice(&fifth.to_le_bytes());
+        block[8..].copy_from_slice(&low);
     });
 }
 

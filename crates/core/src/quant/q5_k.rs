@@ -10,7 +10,7 @@
 //! x = (d * scale) * (low | fifth << 4) - (dmin * minimum)
 //! ```
 
-use super::{f16_at, for_each_block, k_scales, part};
+use super::{f16_at, for_each_block, for_each_row_block, k_scales, k_search, part};
 
 /// `bytes [176 n] -> out [256 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -26,6 +26,23 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
             for (out, (code, fifth)) in group.iter_mut().zip(codes.iter().zip(fifth)) {
                 let code = (code >> shift & 15) | (fifth >> g & 1) << 4;
                 *out = scale * i32::from(code) as f32 - minimum;
+            }
+        }
+    });
+}
+
+/// `x [256 n] -> bytes [176 n]`: scales and minimums of the groups by [`k_search`], which then share `d` and `dmin`.
+///
+/// The rule of ggml's `quantize_row_q5_K_ref` (no importance matrix), bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<176, 256>(x, bytes, |x, block| {
+        let codes = k_search::super_block::<15>(x, 31, -0.5, &mut block[..16]);
+        block[16..48].fill(0);
+        for (run, codes) in codes.as_chunks::<64>().0.iter().enumerate() {
+            for i in 0..32 {
+                let (a, b) = (codes[i], codes[32 + i]);
+                block[48 + 32 * run + i] = a & 15 | (b & 15) << 4;
+                block[16 + i] |= (a >> 4) << (2 * run) | (b >> 4) << (2 * run + 1);
             }
         }
     });

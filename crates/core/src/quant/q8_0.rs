@@ -6,7 +6,7 @@
 //! x = code * d
 //! ```
 
-use super::{f16_at, for_each_block, part};
+use super::{c_int8, f16_at, f16_bytes, for_each_block, for_each_row_block, part, reciprocal};
 
 /// `bytes [34 n] -> out [32 n]`
 pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
@@ -15,6 +15,21 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
         let codes: &[u8; 32] = part(block, 2);
         for (out, code) in out.iter_mut().zip(codes) {
             *out = i32::from(*code as i8) as f32 * d;
+        }
+    });
+}
+
+/// `x [32 n] -> bytes [34 n]`: the element furthest from zero gets the code 127 or -127; codes are rounded to the
+/// nearest, halves away from zero.
+///
+/// The rule of ggml's `quantize_row_q8_0_ref`, bit for bit.
+pub(super) fn quantize(x: &[f32], bytes: &mut [u8]) {
+    for_each_row_block::<34, 32>(x, bytes, |x, block| {
+        let d = x.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max }) / 127.0;
+        let inverse = reciprocal(d);
+        block[..2].copy_from_slice(&f16_bytes(d));
+        for (code, x) in block[2..].iter_mut().zip(x) {
+            *code = c_int8((x * inverse).round()) as u8;
         }
     });
 }

@@ -3,7 +3,7 @@
 use camelid_core::DType;
 
 /// The type behind a number, or the name of one that is not read here.
-pub(super) fn from_id(id: u32) -> Result<DType, String> {
+pub(crate) fn from_id(id: u32) -> Result<DType, String> {
     Ok(match id {
         0 => DType::F32,
         1 => DType::F16,
@@ -20,6 +20,11 @@ pub(super) fn from_id(id: u32) -> Result<DType, String> {
         30 => DType::BF16,
         _ => return Err(unread_name(id).map_or(format!("ggml type {id}"), |name| format!("{name} (ggml type {id})"))),
     })
+}
+
+/// The number of a type; `None` for types that GGUF does not have.
+pub(crate) fn id(dtype: DType) -> Option<u32> {
+    (0..=30).find(|id| from_id(*id) == Ok(dtype))
 }
 
 fn unread_name(id: u32) -> Option<&'static str> {
@@ -61,6 +66,8 @@ mod tests {
         read.sort_by_key(|d| d.id());
         let floats: Vec<DType> = DType::ALL.iter().copied().filter(|d| d.is_float()).collect();
         assert_eq!(read, floats);
+        assert!(floats.iter().all(|d| from_id(id(*d).unwrap()) == Ok(*d)));
+        assert_eq!(id(DType::I32), None);
         assert_eq!(from_id(39).unwrap_err(), "mxfp4 (ggml type 39)");
         assert_eq!(from_id(4_000_000_000).unwrap_err(), "ggml type 4000000000");
     }

@@ -12,9 +12,9 @@
 
 mod config;
 mod cursor;
-mod ggml_type;
+pub(crate) mod ggml_type;
 pub mod metadata;
-mod names;
+pub(crate) mod names;
 pub mod permute;
 mod tensors;
 mod value;
@@ -168,7 +168,7 @@ pub(crate) fn load(path: &Path) -> Result<Parts, WeightsError> {
     }
     tensors.sort_by_key(|t| t.offset);
 
-    let tokenizer = if file.metadata().contains("tokenizer.ggml.model") {
+    let tokenizer = if vocab::is_there(file.metadata())? {
         TokenizerSource::Gguf
     } else {
         TokenizerSource::Missing(path.to_owned())

@@ -1,48 +1,66 @@
 //! From GGUF's tensor names (gguf-py, `MODEL_TENSOR` of the architecture "llama") to Hugging Face's.
 
 /// Hugging Face's name for a tensor, or `None` if GGUF has no such tensor for this architecture.
-pub(super) fn to_hugging_face(name: &str) -> Option<String> {
+pub(crate) fn to_hugging_face(name: &str) -> Option<String> {
     let (stem, suffix) = name.rsplit_once('.')?;
     if !matches!(suffix, "weight" | "bias") {
         return None;
     }
-    let stem = match stem {
-        "token_embd" => "model.embed_tokens".to_owned(),
-        "output_norm" => "model.norm".to_owned(),
-        "output" => "lm_head".to_owned(),
-        "cls.output" => "score".to_owned(),
-        _ => {
+    let stem = match OUTSIDE.iter().find(|(gguf, _)| *gguf == stem) {
+        Some((_, name)) => (*name).to_owned(),
+        None => {
             let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
             if layer.is_empty() || !layer.bytes().all(|b| b.is_ascii_digit()) {
                 return None;
             }
-            let part = match part {
-                "attn_norm" => "input_layernorm",
-                "attn_q" => "self_attn.q_proj",
-                "attn_k" => "self_attn.k_proj",
-                "attn_v" => "self_attn.v_proj",
-                "attn_output" => "self_attn.o_proj",
-                "ffn_norm" => "post_attention_layernorm",
-                "ffn_gate" => "mlp.gate_proj",
-                "ffn_up" => "mlp.up_proj",
-                "ffn_down" => "mlp.down_proj",
-                _ => return None,
-            };
+            let (_, part) = PARTS.iter().find(|(gguf, _)| *gguf == part)?;
             format!("model.layers.{layer}.{part}")
         }
     };
     Some(format!("{stem}.{suffix}"))
 }
 
+/// Both names of the parts of a layer: GGUF's and Hugging Face's.
+const PARTS: [(&str, &str); 9] = [
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+/// Both names of the tensors outside the layers.
+const OUTSIDE: [(&str, &str); 4] = [
+    ("token_embd", "model.embed_tokens"),
+    ("output_norm", "model.norm"),
+    ("output", "lm_head"),
+    ("cls.output", "score"),
+];
+
+/// GGUF's name for a tensor of `LlamaForCausalLM` or `LlamaForSequenceClassification`, or `None` if it has none.
+pub(crate) fn to_gguf(name: &str) -> Option<String> {
+    let (stem, suffix) = name.rsplit_once('.').filter(|(_, suffix)| matches!(*suffix, "weight" | "bias"))?;
+    if let Some((gguf, _)) = OUTSIDE.iter().find(|(_, hugging_face)| *hugging_face == stem) {
+        return Some(format!("{gguf}.{suffix}"));
+    }
+    let (layer, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
+    let (gguf, _) = PARTS.iter().find(|(_, hugging_face)| *hugging_face == part)?;
+    Some(format!("blk.{layer}.{gguf}.{suffix}"))
+}
+
 /// A projection whose rows are reordered in a GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Projection {
+pub(crate) enum Projection {
     Query,
     Key,
 }
 
 /// Which of the reordered projections a tensor of this Hugging Face name belongs to.
-pub(super) fn projection(name: &str) -> Option<Projection> {
+pub(crate) fn projection(name: &str) -> Option<Projection> {
     let (stem, _) = name.rsplit_once('.')?;
     match stem.strip_prefix("model.layers.")?.split_once('.')?.1 {
         "self_attn.q_proj" => Some(Projection::Query),
@@ -77,6 +95,7 @@ mod tests {
             ("blk.2.ffn_down.bias", "model.layers.2.mlp.down_proj.bias"),
         ] {
             assert_eq!(to_hugging_face(gguf).as_deref(), Some(expected));
+            assert_eq!(to_gguf(expected).as_deref(), Some(gguf));
         }
         for unknown in ["", "blk", "blk.0.weight", "blk..attn_q.weight", "blk.x.attn_q.weight", "blk.0.attn_q.scale"] {
             assert_eq!(to_hugging_face(unknown), None, "{unknown}");

@@ -32,6 +32,27 @@ impl HeadPermutation {
         fits.then(|| HeadPermutation { heads, head_rows: rows / heads, row_bytes: byte_len / rows })
     }
 
+    /// Rows of one head.
+    pub fn head_rows(&self) -> usize {
+        self.head_rows
+    }
+
+    /// A copy of `ordered`, whose rows are in Hugging Face's order, with its rows as a GGUF file has them: undoes
+    /// [`restore`](Self::restore).
+    pub fn apply(&self, ordered: &[u8]) -> Vec<u8> {
+        let half = self.head_rows / 2;
+        let mut stored = Vec::with_capacity(ordered.len());
+        for head in 0..self.heads {
+            for i in 0..half {
+                for j in 0..2 {
+                    let row = head * self.head_rows + j * half + i;
+                    stored.extend_from_slice(&ordered[row * self.row_bytes..][..self.row_bytes]);
+                }
+            }
+        }
+        stored
+    }
+
     /// A copy of `stored` with its rows in Hugging Face's order.
     pub fn restore(&self, stored: &[u8]) -> Vec<u8> {
         let half = self.head_rows / 2;
@@ -76,6 +97,7 @@ mod tests {
         assert_ne!(stored, original);
         let order = HeadPermutation::new(heads * head_rows, heads, stored.len()).unwrap();
         assert_eq!(order.restore(&stored), original);
+        assert_eq!(order.apply(&original), stored);
     }
 
     #[test]

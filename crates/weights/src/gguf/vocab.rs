@@ -6,8 +6,17 @@ use super::metadata::{Array, Metadata};
 use crate::WeightsError;
 use crate::error::{MAKE_AGAIN, quoted};
 
-/// Reads the vocabulary, or `None` if the metadata have no `tokenizer.ggml.model`.
+/// True if the file has a vocabulary. One without says so by its model, which llama.cpp demands: "none", formerly
+/// "no_vocab".
+pub(super) fn is_there(metadata: &Metadata) -> Result<bool, WeightsError> {
+    Ok(metadata.str("tokenizer.ggml.model")?.is_some_and(|model| !matches!(model, "none" | "no_vocab")))
+}
+
+/// Reads the vocabulary, or `None` if the file has none.
 pub(super) fn read(metadata: &Metadata) -> Result<Option<GgufVocab>, WeightsError> {
+    if !is_there(metadata)? {
+        return Ok(None);
+    }
     let Some(model) = metadata.str("tokenizer.ggml.model")? else { return Ok(None) };
     let byte_level = model == "gpt2";
     let tokens = match metadata.array("tokenizer.ggml.tokens")? {

@@ -83,7 +83,10 @@ pub(crate) fn load_bytes(
     };
     let config: Value = parse(config, "the config")?;
     let generation_config = parse(generation_config, "the generation config")?;
-    let tensors = read_tensors(name, &weights, quantization_method(&config))?;
+    let mut tensors = read_tensors(name, &weights, quantization_method(&config))?;
+    for tensor in &mut tensors {
+        tensor.data = Data::Held(tensor.bytes());
+    }
     Ok(Parts {
         format: Format::Safetensors { shards: 1 },
         config,

@@ -8,6 +8,7 @@ use camelid_weights::{Checkpoint, WeightsError};
 use serde_json::{Value, json};
 
 pub mod gguf;
+pub mod torch;
 
 /// Writes `files` into a new folder, which is removed when the result is dropped.
 pub fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
