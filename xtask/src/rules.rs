@@ -23,7 +23,7 @@ const GENERATED: &str = "do not edit";
 const CODE: [&str; 7] = ["rs", "py", "c", "h", "cu", "wgsl", "sh"];
 
 /// Where `unsafe` may stand: the C ABI, memory maps and kernels. Paths from the workspace's folder; `*` is one folder.
-const UNSAFE: [&str; 8] = [
+const UNSAFE: [&str; 9] = [
     "crates/abi/src/",
     "crates/sdk/src/ffi.rs",
     "crates/sdk/src/ffi/",
