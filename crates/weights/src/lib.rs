@@ -5,6 +5,8 @@
 //! file. Start reading at [`Checkpoint::open`]; the two formats are [`safetensors`] and [`gguf`], and
 //! `specs/models.md` says what of them is read and checked.
 //!
+//! [`init`] is the one exception: it makes new models, with random weights.
+//!
 //! Every count, length and offset of a file is compared with the size of the file before it is used, so that a file
 //! from anywhere gives a [`WeightsError`] at worst: no panic, no endless loop, and no more memory than a small
 //! multiple of the file.
