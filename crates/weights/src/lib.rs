@@ -6,6 +6,8 @@
 //! `specs/models.md` says what of them is read and checked. Checkpoints are written, and converted on the way, in
 //! [`mod@write`]; Meta's own files are read in [`meta`], out of the pickles that [`pickle`] reads without running them.
 //!
+//! [`init`] is the one exception: it makes new models, with random weights.
+//!
 //! Every count, length and offset of a file is compared with the size of the file before it is used, so that a file
 //! from anywhere gives a [`WeightsError`] at worst: no panic, no endless loop, and no more memory than a small
 //! multiple of the file.

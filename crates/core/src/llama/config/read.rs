@@ -73,10 +73,24 @@ impl LlamaConfig {
             architectures,
             dtype: dtype(&f)?,
         };
-        config.check()?;
+        config.check().map_err(|error| as_written(error, &f))?;
         config.warn();
         Ok(config)
     }
+}
+
+/// An error about the rotary embedding, with the field named as it stands in this file: in either block or at the top.
+fn as_written(error: ConfigError, f: &Fields<'_>) -> ConfigError {
+    let ConfigError::Field { field, found, rule } = error else { return error };
+    let inner = field.strip_prefix("rope_parameters.").unwrap_or_default();
+    let key = inner.split('[').next().unwrap_or_default();
+    let holds = |block: &&str| f.get(block).is_some_and(|b| b.get(key).is_some());
+    let field = match ["rope_scaling", "rope_parameters"].into_iter().find(holds) {
+        Some(block) => format!("{block}.{inner}"),
+        None if !inner.is_empty() && f.get(key).is_some() => inner.to_owned(),
+        None => field,
+    };
+    ConfigError::Field { field, found, rule }
 }
 
 /// The names in `architectures`, all of them a Llama's.

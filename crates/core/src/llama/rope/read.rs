@@ -251,7 +251,7 @@ mod tests {
     fn values_that_give_no_frequencies_are_refused() {
         let list = |n: usize| vec![1.0; n];
         for (block, part) in [
-            (json!({"type": "linear", "factor": 0}), "`rope_parameters.factor` is 0, but it must be a positive number"),
+            (json!({"type": "linear", "factor": 0}), "`rope_scaling.factor` is 0, but it must be a positive number"),
             (json!({"type": "linear", "factor": "2"}), "be a number"),
             (json!({"type": "dynamic", "factor": 2, "partial_rotary_factor": 0.02}), "more than 2 elements"),
             (json!({"type": "linear", "factor": 2, "partial_rotary_factor": 1.5}), "partial_rotary_factor"),
@@ -262,7 +262,7 @@ mod tests {
             (json!({"type": "yarn", "factor": 2, "partial_rotary_factor": 0.01}), "even number"),
             (
                 json!({"type": "longrope", "short_factor": list(64), "long_factor": list(63)}),
-                "`rope_parameters.long_factor` is a list of 63, but it must have one number for each of 64",
+                "`rope_scaling.long_factor` is a list of 63, but it must have one number for each of 64",
             ),
             (json!({"type": "longrope", "short_factor": ["1"], "long_factor": list(64)}), "be a list of numbers"),
             (
@@ -274,5 +274,9 @@ mod tests {
             let e = error(block.clone());
             assert!(e.contains(part), "{block}: {e}");
         }
+        let top = json!({"rope_scaling": {"type": "linear", "factor": 2}, "rope_theta": -1});
+        assert!(rope(top).unwrap_err().to_string().starts_with("`rope_theta` is -1"));
+        let new = json!({"rope_parameters": {"type": "linear", "factor": -2}});
+        assert!(rope(new).unwrap_err().to_string().starts_with("`rope_parameters.factor` is -2"));
     }
 }
