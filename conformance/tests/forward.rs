@@ -252,7 +252,9 @@ fn a_file_that_is_no_past_of_this_model_is_refused() {
     assert!(with_header("\"camelid-past\"", "\"camel\"").contains("is no past of this version"));
     assert!(with_header("layers.1.k", "layers.9.k").contains("there is no tensor `layers.1.k`"));
     assert!(with_header("\"mask\"", "\"task\"").contains("there is no tensor `mask`"));
-    assert!(with_header("\"shape\":[3,7]", "\"shape\":[7,3]").contains("has shape"));
+    assert!(
+        with_header("\"shape\":[13,12]", "\"shape\":[12,13]").contains("has shape [12, 13], but it must be [13, 12]")
+    );
     // A mask that is no mask, and keys that are no numbers.
     let mut damaged = bytes.clone();
     *damaged.last_mut().unwrap() = 2;

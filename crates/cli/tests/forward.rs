@@ -55,11 +55,14 @@ fn floats(shape: &[usize], data: &[f32]) -> Tensor {
 struct Desk {
     folder: tempfile::TempDir,
     model: PathBuf,
+    /// Where the calls of the model lie.
+    calls: PathBuf,
 }
 
 impl Desk {
     fn new(model: &str) -> Desk {
-        Desk { folder: tempfile::tempdir().unwrap(), model: suite(model) }
+        let calls = suite(model).join("expect.safetensors");
+        Desk { folder: tempfile::tempdir().unwrap(), model: suite(model), calls }
     }
 
     fn path(&self, name: &str) -> String {
@@ -73,7 +76,7 @@ impl Desk {
 
     /// Writes the tensors that a call of the fixture takes.
     fn write_call(&self, call: &str) {
-        let bytes = std::fs::read(self.model.join("expect.safetensors")).unwrap();
+        let bytes = std::fs::read(&self.calls).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let prefix = format!("{call}.in.");
         let tensors: Vec<(String, TensorView<'_>)> =
@@ -104,7 +107,7 @@ impl Desk {
         self.write_call(call);
         stdout(self.run(flags));
         let outputs = self.outputs();
-        let bytes = std::fs::read(self.model.join("expect.safetensors")).unwrap();
+        let bytes = std::fs::read(&self.calls).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let mut compared = 0;
         for (name, expected) in file.tensors() {
