@@ -178,7 +178,7 @@ _RULES = [
     ("suppress", {"begin_suppress_tokens": [5, 31]}, HISTORY, 12, 20),
     ("encoder_penalty", {"encoder_repetition_penalty": 1.7}, HISTORY, 5, 20),
     ("encoder_penalty", {"encoder_repetition_penalty": 0.6, "repetition_penalty": 1.4}, HISTORY, 5, 20),
-    ("order", {"no_repeat_ngram_size": 2, "bad_words_ids": [[5]], "min_new_tokens": 30, "suppress_tokens": [1],
+    ("order", {"no_repeat_ngram_size": 2, "bad_words_ids": [[5]], "min_new_tokens": 8, "suppress_tokens": [1],
                "exponential_decay_length_penalty": [4, 1.1], "repetition_penalty": 1.2,
                "sequence_bias": [[[0, 8], 2.0]]}, HISTORY, 5, 40),
     ("order", {"forced_eos_token_id": 3, "suppress_tokens": [5], "sequence_bias": [[[3], -2.0]]}, HISTORY, 3, 11),
@@ -232,6 +232,8 @@ def make_processors(suite: Path, out: Path) -> Path:
 
             scores, n = left(tables[name]), counts.get(group, 0)
             noise = random_state("processors", group, n).uniform(-1e-9, 1e-9, len(scores))
+            if np.isnan(scores).any():
+                raise ValueError(f"{PROCESSORS}: {group} {config}: transformers gives NaN")
             if (np.isfinite(left([x + e for x, e in zip(tables[name], noise)])) != np.isfinite(scores)).any():
                 raise ValueError(f"{PROCESSORS}: {group} {name} {config}: rounding decides what is left")
             counts[group] = n + 1

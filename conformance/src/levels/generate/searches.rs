@@ -58,7 +58,7 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
             let mut evidence = Evidence::default();
             for cache in [CacheKind::Contiguous, CacheKind::Paged { block_size: 3 }] {
                 let (texts, _) = rig.run(&[(&search, &config)], cache, None)?;
-                evidence.measures = vec![rig.compare(&search, &texts)?];
+                evidence.measures = rig.compare(&search, &texts)?.into_iter().collect();
             }
             Ok(evidence)
         }));
@@ -94,7 +94,7 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
             let lookup = Strategy::PromptLookup { num_tokens: 4, max_matching_ngram_size: 2 };
             let drafted = Strategy::Draft { num_tokens: 3 };
             let mut notes = Vec::new();
-            for (strategy, name) in [(lookup, "the prompt"), (drafted, "the draft")] {
+            for (strategy, name, always) in [(lookup, "the prompt", false), (drafted, "the draft", true)] {
                 let draft = Rig::new(cx, &with, &draft)?;
                 let guesses = Some((strategy, &draft));
                 let (texts, timings) = rig.run(&searches, CacheKind::Contiguous, guesses)?;
@@ -103,7 +103,7 @@ pub(super) fn cases(suite: &Suite) -> Result<Vec<Case>, SuiteError> {
                 }
                 let guessed = timings.speculated;
                 check!(guessed.accepted <= guessed.drafted, "{} of {} right", guessed.accepted, guessed.drafted);
-                check!(guessed.drafted > 0, "{name} made no guess");
+                check!(guessed.drafted > 0 || !always, "{name} made no guess");
                 notes.push(format!("{name}: {} of {} guesses right", guessed.accepted, guessed.drafted));
             }
             Ok(Evidence { measures: Vec::new(), notes })
@@ -171,23 +171,23 @@ impl<'a> Rig<'a> {
         Ok(done)
     }
 
-    fn compare(&self, search: &Search, found: &[Generation]) -> Result<Measure, Problem> {
+    fn compare(&self, search: &Search, found: &[Generation]) -> Result<Option<Measure>, Problem> {
         let texts: Vec<&Vec<TokenId>> = found.iter().map(|g| &g.tokens).collect();
         let expected: Vec<&Vec<TokenId>> = search.texts.iter().collect();
         check!(texts.len() == expected.len(), "{}: {} texts, expected {}", search.id, texts.len(), expected.len());
-        let mut measure = Measure { metric: "max".into(), what: "score".into(), value: 0.0, limit: f64::INFINITY };
         if self.class != MathClass::F32 {
             // A looser class may take another token; then only the order can be told.
             check!(found.is_sorted_by(|a, b| a.score >= b.score), "{}: not from the best down", search.id);
-            return Ok(measure);
+            return Ok(None);
         }
         check!(texts == expected, "{}: the texts are {texts:?}, expected {expected:?}", search.id);
         let scores = found.iter().map(|g| g.score);
         if search.scores.is_empty() {
             check!(scores.into_iter().all(|s| s.is_none()), "{}: a score without beams", search.id);
-            return Ok(measure);
+            return Ok(None);
         }
         let rms = self.rms(&search.prompt)?.max(1.0);
+        let mut nearest: Option<Measure> = None;
         for (generation, expected) in found.iter().zip(&search.scores) {
             // Of every token's log-probability the logit and the sum may be off, and a penalty may double that.
             let len = generation.tokens.len() as f64;
@@ -195,11 +195,11 @@ impl<'a> Rig<'a> {
             let score = generation.score.unwrap_or(f64::NAN);
             let off = (score - expected).abs();
             check!(off <= limit, "{}: the score is {score}, expected {expected}", search.id);
-            if off / limit >= measure.value / measure.limit {
-                (measure.value, measure.limit) = (off, limit);
+            if nearest.as_ref().is_none_or(|m| off / limit > m.value / m.limit) {
+                nearest = Some(Measure { metric: "max".into(), what: "score".into(), value: off, limit });
             }
         }
-        Ok(measure)
+        Ok(nearest)
     }
 
     /// Root mean square of the logits after a prompt.
