@@ -2,25 +2,15 @@
 
 use std::sync::OnceLock;
 
-use camelid_core::ops::Op;
-
-use crate::faults::{self, Fault};
-use crate::tensor::Tensor;
-use crate::{Mutant, Variant, boundary, cache, device, sampler, tokenizer};
-
-const HONEST: &[Variant] = &[
-    Variant { id: "as_the_reference", about: "the reference's kernels, one at a time", passes: &[] },
-    Variant { id: "core_operations", about: "no macro operations: all of them lowered", passes: &[] },
-    Variant { id: "reversed_sums", about: "products summed from the end, in f32", passes: &[] },
-    Variant { id: "blocked_sums", about: "products summed in blocks of 32, in f32", passes: &[] },
-    Variant { id: "fused_multiply_add", about: "products summed with one rounding a step, in f32", passes: &[] },
-    Variant { id: "f64_sums", about: "products summed in f64", passes: &[] },
-];
+use crate::faults;
+use crate::honest::HONEST;
+use crate::{Mutant, Variant, boundary, cache, device, keyed, sampler, tokenizer};
 
 pub(crate) const TRIVIAL: &[Variant] = &[
     Variant {
         id: "runs_nothing",
         about: "every run succeeds and writes nothing",
+        classes: &[],
         passes: &[
             ("tokenizer/*", 332),
             ("cache/books/*", 42),
@@ -39,6 +29,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
     Variant {
         id: "takes_what_it_refuses",
         about: "supports nothing, and computes it all the same",
+        classes: &[],
         passes: &[
             ("tokenizer/*", 332),
             ("cache/books/*", 42),
@@ -50,13 +41,17 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("stress/memory/{buffers,weights}", 2),
         ],
     },
+    Variant { id: "zeros", about: "every result is zeros", classes: &[], passes: &[] },
+    Variant { id: "echo", about: "every result is that of the run before", classes: &[], passes: &[] },
+    Variant { id: "random", about: "every result is random numbers", classes: &[], passes: &[] },
+    Variant { id: "refuses_everything", about: "supports nothing, and compiles nothing", classes: &[], passes: &[] },
 ];
 
 /// Every mutant.
 pub fn mutants() -> &'static [Mutant] {
     static ALL: OnceLock<Vec<Mutant>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let tables = [device::MUTANTS, boundary::MUTANTS, cache::MUTANTS, tokenizer::MUTANTS];
+        let tables = [device::MUTANTS, boundary::MUTANTS, keyed::MUTANTS, cache::MUTANTS, tokenizer::MUTANTS];
         let mutants = faults::all().map(|(mutant, _)| *mutant);
         mutants.chain(tables.into_iter().flatten().copied()).chain(sampler::mutants()).collect()
     })
@@ -76,46 +71,6 @@ pub fn trivial() -> &'static [Variant] {
 pub(crate) fn find(id: &str) -> Option<&'static str> {
     let mutants = mutants().iter().map(|m| m.id);
     mutants.chain(HONEST.iter().chain(TRIVIAL).map(|v| v.id)).find(|known| *known == id)
-}
-
-/// Another honest way to sum, put in the place of a fault.
-pub(crate) fn honest_fault(id: &str) -> Option<Fault> {
-    Some(match id {
-        "reversed_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| a.iter().zip(b).rev().fold(0.0, |s, (a, b)| s + a * b))
-        },
-        "blocked_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| {
-                a.chunks(32).zip(b.chunks(32)).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>()).sum()
-            })
-        },
-        "fused_multiply_add" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| a.iter().zip(b).fold(0.0, |s: f32, (a, b)| a.mul_add(*b, s)))
-        },
-        "f64_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| {
-                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-            })
-        },
-        _ => return None,
-    })
-}
-
-/// `linear` with sums of its own; everything else as it was.
-fn sums(op: &Op, inputs: &[Tensor], right: faults::Outcome, dot: fn(&[f32], &[f32]) -> f32) -> faults::Outcome {
-    let mut results = right?;
-    if *op == Op::Linear {
-        let (x, w, k) = (inputs[0].floats(), inputs[1].floats(), inputs[0].columns());
-        let bias = inputs.get(2).map(Tensor::floats);
-        let mut y = Vec::with_capacity(results[0].rows() * results[0].columns());
-        for row in x.chunks(k) {
-            for (n, weights) in w.chunks(k).enumerate() {
-                y.push(dot(row, weights) + bias.as_ref().map_or(0.0, |b| b[n]));
-            }
-        }
-        results[0].set(&y);
-    }
-    Ok(results)
 }
 
 #[cfg(test)]
