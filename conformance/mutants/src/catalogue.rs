@@ -21,7 +21,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("stress/memory/*", 6),
             ("abi/device/name", 1),
             ("abi/plan/verdicts", 1),
-            ("abi/memory/*", 11),
+            ("abi/memory/*", 13),
             // Nothing is to be written.
             ("op/{kv_append,scatter_rows}/f32/all_none", 2),
         ],
@@ -37,14 +37,99 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("generate/*/refused_requests", 3),
             ("abi/device/name", 1),
             // Nothing is computed.
-            ("abi/memory/*", 11),
+            ("abi/memory/*", 13),
             ("stress/memory/{buffers,weights}", 2),
         ],
     },
-    Variant { id: "zeros", about: "every result is zeros", classes: &[], passes: &[] },
-    Variant { id: "echo", about: "every result is that of the run before", classes: &[], passes: &[] },
-    Variant { id: "random", about: "every result is random numbers", classes: &[], passes: &[] },
-    Variant { id: "refuses_everything", about: "supports nothing, and compiles nothing", classes: &[], passes: &[] },
+    Variant {
+        id: "zeros",
+        about: "every result is zeros",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+            // Zeros are right.
+            ("op/gather_rows/f32/all_none", 1),
+            ("op/{linear,rope}/f32/x_zeros", 2),
+            ("op/rms_norm/f32/{x_zeros,w_zero}", 2),
+            ("op/activation/f32/{relu,relu2}_negative", 2),
+            // Two ways to the same wrong tokens.
+            ("generate/*/{seeds,batch,as_step_by_step}", 9),
+        ],
+    },
+    Variant {
+        id: "echo",
+        about: "every result is that of the run before",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+            // A first run gives zeros, and zeros are right.
+            ("op/gather_rows/f32/all_none", 1),
+            ("op/{linear,rope}/f32/x_zeros", 2),
+            ("op/rms_norm/f32/{x_zeros,w_zero}", 2),
+            ("op/activation/f32/{relu,relu2}_negative", 2),
+            // Two ways to the same wrong tokens.
+            ("generate/bias_1/seeds", 1),
+        ],
+    },
+    Variant {
+        id: "random",
+        about: "every result is random numbers",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+        ],
+    },
+    Variant {
+        id: "refuses_everything",
+        about: "supports nothing, and compiles nothing",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/*/refused_requests", 3),
+            ("abi/device/name", 1),
+            // Nothing is computed.
+            ("abi/memory/*", 13),
+            ("stress/memory/{buffers,weights}", 2),
+        ],
+    },
 ];
 
 /// Every mutant.

@@ -1,7 +1,6 @@
 //! Honest variants: backends that are right and compute in other ways than the reference. None may be blamed.
 
 use camelid_core::ops::Op;
-use half::{bf16, f16};
 
 use crate::Variant;
 use crate::faults::{Fault, Outcome, in_other_ways};
@@ -11,11 +10,6 @@ use crate::tensor::Tensor;
 const fn variant(id: &'static str, about: &'static str) -> Variant {
     Variant { id, about, classes: &[], passes: &[] }
 }
-
-/// Everything that computes with what is stored in 16 bits.
-const BF16: &[(&str, &str)] = &[("*", "bf16")];
-const F16: &[(&str, &str)] = &[("*", "f16")];
-const Q8: &[(&str, &str)] = &[("*", "q8act")];
 
 /// Every one of them.
 pub(crate) const HONEST: &[Variant] = &[
@@ -30,19 +24,6 @@ pub(crate) const HONEST: &[Variant] = &[
     variant("f64_sums", "products summed in f64"),
     variant("online_softmax", "attention over tiles of 16, rescaled as the largest score grows, in f32"),
     variant("plain_f32", "attention, norms, softmax, activations and matrix products as they are written, in f32"),
-    Variant {
-        id: "bf16_weights",
-        about: "weights of products are stored in bf16, declared",
-        classes: BF16,
-        passes: &[],
-    },
-    Variant { id: "f16_weights", about: "weights of products are stored in f16, declared", classes: F16, passes: &[] },
-    Variant {
-        id: "q8_activations",
-        about: "operands of products with weights in blocks have 8 bits, declared",
-        classes: Q8,
-        passes: &[],
-    },
 ];
 
 /// What a variant does in the place of a fault.
@@ -78,20 +59,6 @@ pub(crate) fn fault(id: &str) -> Option<Fault> {
         },
         "online_softmax" => |_, call, right| in_other_ways::online_attention(call, right),
         "plain_f32" => |_, call, right| plain(call, right),
-        "bf16_weights" => |honest, mut call, right| {
-            narrow(&mut call, |w| bf16::from_f32(w).to_f32()).map_or(right, |()| honest.compute(&call))
-        },
-        "f16_weights" => |honest, mut call, right| {
-            narrow(&mut call, |w| f16::from_f32(w).to_f32()).map_or(right, |()| honest.compute(&call))
-        },
-        "q8_activations" => |honest, mut call, right| {
-            let blocks = call.inputs.get(1).is_some_and(|w| w.dtype.is_block());
-            if !matches!(call.op, Op::Linear | Op::QkvLinear) || !blocks {
-                return right;
-            }
-            eight_bits(&mut call.inputs[0]);
-            honest.compute(&call)
-        },
         _ => return None,
     })
 }
@@ -119,30 +86,6 @@ fn pairwise(a: &[f32], b: &[f32]) -> f32 {
     }
     let (left, right) = (a.split_at(a.len() / 2), b.split_at(a.len() / 2));
     pairwise(left.0, right.0) + pairwise(left.1, right.1)
-}
-
-/// Rounds the f32 weights of a product; `None` for other operations.
-fn narrow(call: &mut Call, round: fn(f32) -> f32) -> Option<()> {
-    let weights = match call.op {
-        Op::Linear => 1..2,
-        Op::QkvLinear => 1..4,
-        _ => return None,
-    };
-    for w in call.inputs[weights].iter_mut().filter(|w| w.dtype == camelid_core::DType::F32) {
-        w.map(|_, v| round(v));
-    }
-    Some(())
-}
-
-/// Rounds to 8 bits under a scale for each 32 elements.
-fn eight_bits(x: &mut Tensor) {
-    let (values, d) = (x.floats(), x.columns());
-    x.map(|i, v| {
-        let start = i / d * d + i % d / 32 * 32;
-        let block = &values[start..(start + 32).min(i / d * d + d)];
-        let step = block.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0;
-        if step > 0.0 { (v / step).round() * step } else { v }
-    });
 }
 
 /// Norms, softmax, activations and matrix products as their formulas stand, one f32 after the other.
