@@ -10,13 +10,14 @@ GARBAGE = [-7, 1 << 30, -1, (1 << 31) - 1]
 class Batch:
     """Sequences as (new tokens, length after this step), laid out in blocks that are permuted over the cache."""
 
-    def __init__(self, id: str, sequences: list[tuple[int, int]], block: int, spare: int = 2, shared: bool = False, padding: int = 0) -> None:
+    def __init__(self, id: str, sequences: list[tuple[int, int]], block: int, spare: int = 2, shared: bool = False, padding: int = 0, top: bool = False) -> None:
         self.sequences, self.block, self.padding = sequences, block, padding
         generator = np.random.RandomState(hash_name(id))
         need = [-(-length // block) for _, length in sequences]
         self.width = max(max(need, default=1), 1) + 1
         self.blocks = sum(need) + spare
-        order = list(generator.permutation(self.blocks))
+        # The last blocks there are, or any.
+        order = list(range(self.blocks)) if top else list(generator.permutation(self.blocks))
         self.owned: list[list[int]] = []
         for s, count in enumerate(need):
             # A fork shares the whole blocks of the sequence before it.
@@ -37,23 +38,30 @@ class Batch:
         return {"gen": "normal", "scale": scale, "rows": sorted(int(row) for row in rows)}
 
 
+def batched(name: str, sequences: list, about: str, heads: int = 6, groups: int = 2, width: int = 10, block: int = 4, scale: float | None = None, window: int | None = None, q: str = "f32", kv: str = "f32", q_scale: float = 1.0, v_scale: float = 1.0, whole: bool = False, sampled: bool = False, **layout: object) -> Case:
+    """One step over a batch; with `whole` the cache has numbers everywhere, and rows need not be listed."""
+    types = "f32" if (q, kv) == ("f32", "f32") else f"{q}_{kv}"
+    id = f"op/attention/{types}/{name}"
+    batch = Batch(id, sequences, block, **layout)
+    case = Case(id, about, "core" if types == "f32" else "half", "f32" if q == "f32" else q)
+    case.sampled = sampled
+    case.value("q", "input", q, ["T", heads * width], gen="normal", scale=q_scale)
+    for part, size in (("k", 1.0), ("v", v_scale)):
+        contents = {"gen": "normal", "scale": size} if whole else batch.cache(size)
+        case.value(part, "state", kv, [batch.rows, groups * width], **contents)
+    case.value("q_start", "input", "i32", ["P"], ints=batch.q_start)
+    case.value("seq_len", "input", "i32", ["S"], ints=[length for _, length in sequences])
+    case.value("block_table", "input", "i32", ["S", batch.width], ints=batch.table)
+    attrs = {"num_heads": heads, "num_kv_heads": groups, "head_dim": width, "block_size": block, "scale": float(scale or width**-0.5)}
+    case.node("attention", "q k v q_start seq_len block_table", "y", **attrs | ({"window": window} if window else {}))
+    return case.step("y", T=batch.tokens, S=len(sequences), L=max(length for _, length in sequences))
+
+
 def attention() -> list[Case]:
     cases = []
 
-    def one(name: str, sequences: list, about: str, heads: int = 6, groups: int = 2, width: int = 10, block: int = 4, scale: float | None = None, window: int | None = None, q: str = "f32", kv: str = "f32", q_scale: float = 1.0, **layout: object) -> None:
-        types = "f32" if (q, kv) == ("f32", "f32") else f"{q}_{kv}"
-        id = f"op/attention/{types}/{name}"
-        batch = Batch(id, sequences, block, **layout)
-        case = Case(id, about, "core" if types == "f32" else "half", "f32" if q == "f32" else q)
-        case.value("q", "input", q, ["T", heads * width], gen="normal", scale=q_scale)
-        case.value("k", "state", kv, [batch.rows, groups * width], **batch.cache())
-        case.value("v", "state", kv, [batch.rows, groups * width], **batch.cache())
-        case.value("q_start", "input", "i32", ["P"], ints=batch.q_start)
-        case.value("seq_len", "input", "i32", ["S"], ints=[length for _, length in sequences])
-        case.value("block_table", "input", "i32", ["S", batch.width], ints=batch.table)
-        attrs = {"num_heads": heads, "num_kv_heads": groups, "head_dim": width, "block_size": block, "scale": float(scale or width**-0.5)}
-        case.node("attention", "q k v q_start seq_len block_table", "y", **attrs | ({"window": window} if window else {}))
-        cases.append(case.step("y", T=batch.tokens, S=len(sequences), L=max(length for _, length in sequences)))
+    def one(*description: object, **shape: object) -> None:
+        cases.append(batched(*description, **shape))
 
     for heads, groups in ((1, 1), (2, 1), (4, 4), (6, 2), (6, 3), (9, 3), (8, 1), (5, 5), (12, 4), (14, 2)):
         one(f"heads{heads}_of{groups}_prefill", [(7, 7)], "which query head reads which key head", heads, groups)

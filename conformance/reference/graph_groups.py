@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import attention_cases
+import large_cases
 import module_cases
 import op_cases
 import row_cases
@@ -22,6 +23,7 @@ OPS = [
     row_cases.moves,
     op_cases.fused,
     attention_cases.attention,
+    *large_cases.LARGE,
 ]
 
 

@@ -109,7 +109,8 @@ impl Workers {
         let start = || {
             let program = std::env::current_exe().map_err(|e| e.to_string())?;
             let command = WorkerCommand { program, arguments: Vec::new(), environment: Vec::new() };
-            Pool::start(&command, PoolOptions { jobs: 1, timeout: TIMEOUT }).map_err(|e| e.to_string())
+            Pool::start(&command, PoolOptions { jobs: 1, timeout: TIMEOUT, keep_failed: false })
+                .map_err(|e| e.to_string())
         };
         match self.0.get_or_init(start) {
             Ok(pool) => Ok(pool.ask(case)),

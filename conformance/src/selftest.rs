@@ -13,11 +13,12 @@ use camelid_mutants::Mutant;
 use serde::Serialize;
 
 use crate::case::{Case, Level};
-use crate::claims::Pattern;
+use crate::claims::{Claims, Pattern};
 use crate::report::State;
-use crate::run::Event;
 use crate::run::pool::{Pool, PoolOptions, StartError, WorkerCommand};
+use crate::run::{Event, settle};
 use crate::subject::{Subject, Wrap};
+use crate::tolerance::MathClass;
 
 /// What became of a mutant.
 #[derive(Clone, Debug, Serialize)]
@@ -80,6 +81,12 @@ pub fn subject(id: &str) -> Result<Subject, String> {
     let mut registry = Registry::new();
     registry.register(backend).map_err(|e| e.to_string())?;
     let mut subject = Subject::new(registry, camelid_mutants::NAME, 0, Options::default());
+    if let Some(variant) = camelid_mutants::honest().iter().find(|v| v.id == id) {
+        for (glob, class) in variant.classes {
+            let class = MathClass::from_name(class).ok_or_else(|| format!("`{id}`: there is no class `{class}`"))?;
+            subject.claims.classes.push((Pattern::new(glob)?, class));
+        }
+    }
     let id = id.to_owned();
     subject.parts.fired = Some(camelid_mutants::fired);
     subject.parts.sample = camelid_mutants::sampler(&id);
@@ -154,7 +161,9 @@ pub fn try_variant(
 ) -> Result<Count, StartError> {
     let pool = Pool::start(command, options)?;
     let (mut states, mut failed, mut passed) = (BTreeMap::new(), Vec::new(), Vec::new());
-    for (case, result) in cases.iter().zip(pool.run(cases, hear)) {
+    for (case, mut result) in cases.iter().zip(pool.run(cases, hear)) {
+        // Of the core profile nothing may be left out; variants claim no other.
+        settle::one(&mut result, &Claims::default());
         *states.entry(result.state).or_default() += 1;
         if result.state.is_failure() && failed.len() < 10 {
             failed.push(format!("{}: {}", case.id, result.message));

@@ -11,7 +11,9 @@ use crate::catalogue::{self, TRIVIAL};
 use crate::device::{self, FaultyDevice};
 use crate::faults;
 use crate::fire;
+use crate::honest;
 use crate::kernels::{FaultyKernels, Honest};
+use crate::keyed::{self, FaultyKeyed};
 
 /// The name of every one of them.
 pub const NAME: &str = "faulty";
@@ -72,16 +74,22 @@ impl Backend for Faulty {
             return Err(BackendError::invalid(format!("there is no device {index}; there is only device 0")));
         }
         let mut one = Options::default();
-        one.set("threads", "1");
+        one.set("threads", if self.id == "eight_threads" { "8" } else { "1" });
         let reference = || ReferenceBackend.open(0, &one);
+        if self.id == "eight_threads" {
+            return reference();
+        }
         if device::MUTANTS.iter().any(|m| m.id == self.id) || TRIVIAL.iter().any(|v| v.id == self.id) {
             return Ok(Box::new(FaultyDevice::new(reference()?, self.id)));
         }
         if boundary::MUTANTS.iter().any(|m| m.id == self.id) {
             return Ok(Box::new(FaultyBoundary::new(reference()?, self.id)));
         }
+        if keyed::MUTANTS.iter().any(|m| m.id == self.id) {
+            return Ok(Box::new(FaultyKeyed::new(reference()?, self.id)));
+        }
         let fault = faults::all().find(|(mutant, _)| mutant.id == self.id).map(|(_, fault)| *fault);
-        let fault = fault.or_else(|| crate::catalogue::honest_fault(self.id));
+        let fault = fault.or_else(|| honest::fault(self.id));
         let kernels = FaultyKernels::new(Honest::new(reference()?), fault, self.id != "core_operations");
         Ok(Box::new(Interpreter::new(kernels)))
     }

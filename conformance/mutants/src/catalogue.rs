@@ -2,25 +2,15 @@
 
 use std::sync::OnceLock;
 
-use camelid_core::ops::Op;
-
-use crate::faults::{self, Fault};
-use crate::tensor::Tensor;
-use crate::{Mutant, Variant, boundary, cache, device, sampler, tokenizer};
-
-const HONEST: &[Variant] = &[
-    Variant { id: "as_the_reference", about: "the reference's kernels, one at a time", passes: &[] },
-    Variant { id: "core_operations", about: "no macro operations: all of them lowered", passes: &[] },
-    Variant { id: "reversed_sums", about: "products summed from the end, in f32", passes: &[] },
-    Variant { id: "blocked_sums", about: "products summed in blocks of 32, in f32", passes: &[] },
-    Variant { id: "fused_multiply_add", about: "products summed with one rounding a step, in f32", passes: &[] },
-    Variant { id: "f64_sums", about: "products summed in f64", passes: &[] },
-];
+use crate::faults;
+use crate::honest::HONEST;
+use crate::{Mutant, Variant, boundary, cache, device, keyed, sampler, tokenizer};
 
 pub(crate) const TRIVIAL: &[Variant] = &[
     Variant {
         id: "runs_nothing",
         about: "every run succeeds and writes nothing",
+        classes: &[],
         passes: &[
             ("tokenizer/*", 332),
             ("cache/books/*", 42),
@@ -31,7 +21,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("stress/memory/*", 6),
             ("abi/device/name", 1),
             ("abi/plan/verdicts", 1),
-            ("abi/memory/*", 11),
+            ("abi/memory/*", 13),
             // Nothing is to be written.
             ("op/{kv_append,scatter_rows}/f32/all_none", 2),
         ],
@@ -39,6 +29,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
     Variant {
         id: "takes_what_it_refuses",
         about: "supports nothing, and computes it all the same",
+        classes: &[],
         passes: &[
             ("tokenizer/*", 332),
             ("cache/books/*", 42),
@@ -46,7 +37,96 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("generate/*/refused_requests", 3),
             ("abi/device/name", 1),
             // Nothing is computed.
-            ("abi/memory/*", 11),
+            ("abi/memory/*", 13),
+            ("stress/memory/{buffers,weights}", 2),
+        ],
+    },
+    Variant {
+        id: "zeros",
+        about: "every result is zeros",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+            // Zeros are right.
+            ("op/gather_rows/f32/all_none", 1),
+            ("op/{linear,rope}/f32/x_zeros", 2),
+            ("op/rms_norm/f32/{x_zeros,w_zero}", 2),
+            ("op/activation/f32/{relu,relu2}_negative", 2),
+            // Two ways to the same wrong tokens.
+            ("generate/*/{seeds,batch,as_step_by_step}", 9),
+        ],
+    },
+    Variant {
+        id: "echo",
+        about: "every result is that of the run before",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+            // A first run gives zeros, and zeros are right.
+            ("op/gather_rows/f32/all_none", 1),
+            ("op/{linear,rope}/f32/x_zeros", 2),
+            ("op/rms_norm/f32/{x_zeros,w_zero}", 2),
+            ("op/activation/f32/{relu,relu2}_negative", 2),
+            // Two ways to the same wrong tokens.
+            ("generate/bias_1/seeds", 1),
+        ],
+    },
+    Variant {
+        id: "random",
+        about: "every result is random numbers",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            // These end before a token is chosen.
+            ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
+            ("abi/device/name", 1),
+            ("abi/plan/verdicts", 1),
+            // No results are looked at.
+            ("abi/memory/*", 13),
+            ("stress/memory/*", 7),
+            // States are what they should be.
+            ("op/{kv_append,scatter_rows}/*", 67),
+            ("stress/one_device/op/{kv_append,scatter_rows}", 2),
+        ],
+    },
+    Variant {
+        id: "refuses_everything",
+        about: "supports nothing, and compiles nothing",
+        classes: &[],
+        passes: &[
+            ("tokenizer/*", 332),
+            ("cache/books/*", 42),
+            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/*/refused_requests", 3),
+            ("abi/device/name", 1),
+            // Nothing is computed.
+            ("abi/memory/*", 13),
             ("stress/memory/{buffers,weights}", 2),
         ],
     },
@@ -56,7 +136,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
 pub fn mutants() -> &'static [Mutant] {
     static ALL: OnceLock<Vec<Mutant>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let tables = [device::MUTANTS, boundary::MUTANTS, cache::MUTANTS, tokenizer::MUTANTS];
+        let tables = [device::MUTANTS, boundary::MUTANTS, keyed::MUTANTS, cache::MUTANTS, tokenizer::MUTANTS];
         let mutants = faults::all().map(|(mutant, _)| *mutant);
         mutants.chain(tables.into_iter().flatten().copied()).chain(sampler::mutants()).collect()
     })
@@ -76,46 +156,6 @@ pub fn trivial() -> &'static [Variant] {
 pub(crate) fn find(id: &str) -> Option<&'static str> {
     let mutants = mutants().iter().map(|m| m.id);
     mutants.chain(HONEST.iter().chain(TRIVIAL).map(|v| v.id)).find(|known| *known == id)
-}
-
-/// Another honest way to sum, put in the place of a fault.
-pub(crate) fn honest_fault(id: &str) -> Option<Fault> {
-    Some(match id {
-        "reversed_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| a.iter().zip(b).rev().fold(0.0, |s, (a, b)| s + a * b))
-        },
-        "blocked_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| {
-                a.chunks(32).zip(b.chunks(32)).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>()).sum()
-            })
-        },
-        "fused_multiply_add" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| a.iter().zip(b).fold(0.0, |s: f32, (a, b)| a.mul_add(*b, s)))
-        },
-        "f64_sums" => |_, call, right| {
-            sums(&call.op, &call.inputs, right, |a, b| {
-                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
-            })
-        },
-        _ => return None,
-    })
-}
-
-/// `linear` with sums of its own; everything else as it was.
-fn sums(op: &Op, inputs: &[Tensor], right: faults::Outcome, dot: fn(&[f32], &[f32]) -> f32) -> faults::Outcome {
-    let mut results = right?;
-    if *op == Op::Linear {
-        let (x, w, k) = (inputs[0].floats(), inputs[1].floats(), inputs[0].columns());
-        let bias = inputs.get(2).map(Tensor::floats);
-        let mut y = Vec::with_capacity(results[0].rows() * results[0].columns());
-        for row in x.chunks(k) {
-            for (n, weights) in w.chunks(k).enumerate() {
-                y.push(dot(row, weights) + bias.as_ref().map_or(0.0, |b| b[n]));
-            }
-        }
-        results[0].set(&y);
-    }
-    Ok(results)
 }
 
 #[cfg(test)]

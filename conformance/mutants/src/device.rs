@@ -50,6 +50,9 @@ pub struct FaultyDevice {
     sizes: HashMap<BufferId, usize>,
     plans: HashMap<PlanId, Plan>,
     lost: bool,
+    /// What the last run gave.
+    last: Vec<u8>,
+    random: u64,
 }
 
 struct Plan {
@@ -62,7 +65,15 @@ struct Plan {
 impl FaultyDevice {
     /// `fault` is the id of one of [`MUTANTS`].
     pub fn new(inner: Box<dyn Device>, fault: &'static str) -> FaultyDevice {
-        FaultyDevice { inner, fault, sizes: HashMap::new(), plans: HashMap::new(), lost: false }
+        FaultyDevice {
+            inner,
+            fault,
+            sizes: HashMap::new(),
+            plans: HashMap::new(),
+            lost: false,
+            last: Vec::new(),
+            random: 1,
+        }
     }
 
     fn is(&self, fault: &str) -> bool {
@@ -123,6 +134,9 @@ impl FaultyDevice {
             _ => {}
         }
         self.inner.run(plan, symbols)?;
+        if ["zeros", "echo", "random"].contains(&self.fault) {
+            return self.answer(&outputs);
+        }
         for (at, size) in outputs {
             let room = self.sizes.get(&at.buffer).copied().unwrap_or(0);
             match self.fault {
@@ -160,6 +174,32 @@ impl FaultyDevice {
         Ok(())
     }
 
+    /// What a trivial backend answers, in place of what was computed.
+    fn answer(&mut self, outputs: &[(Location, usize)]) -> Result<(), BackendError> {
+        let mut given = Vec::new();
+        for (at, size) in outputs.iter().copied() {
+            let mut right = vec![0; size];
+            self.inner.read(at.buffer, at.offset, &mut right)?;
+            let mut wrong = match self.fault {
+                "echo" => self.last.clone(),
+                "random" => (0..size.div_ceil(4)).flat_map(|_| self.number().to_le_bytes()).collect(),
+                _ => Vec::new(),
+            };
+            wrong.resize(size, 0);
+            fire();
+            self.inner.write(at.buffer, at.offset, &wrong)?;
+            given.extend(right);
+        }
+        self.last = given;
+        Ok(())
+    }
+
+    /// A number in -1..1.
+    fn number(&mut self) -> f32 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
     fn largest(&self, plan: PlanId, at: Location, max: &SymbolValues) -> Option<usize> {
         let plan = self.plans.get(&plan)?;
         let value = plan.bindings.iter().find(|b| b.location == at)?.value;
@@ -171,7 +211,7 @@ impl Device for FaultyDevice {
     fn supports(&self, graph: &Graph, node: NodeId) -> Support {
         let answer = self.inner.supports(graph, node);
         match self.fault {
-            "takes_what_it_refuses" => Support::No { reason: "it does not feel like it".into() },
+            "takes_what_it_refuses" | "refuses_everything" => Support::No { reason: "it does not feel like it".into() },
             "refuses_without_reason" => Support::No { reason: String::new() },
             "lowers_a_core_operation" if !graph.node(node).op.is_macro() => {
                 Support::Lower { reason: "lower it".into() }
@@ -181,7 +221,9 @@ impl Device for FaultyDevice {
     }
 
     fn supports_all(&self, graph: &Graph) -> Result<Vec<Support>, BackendError> {
-        if ["takes_what_it_refuses", "refuses_without_reason", "lowers_a_core_operation"].contains(&self.fault) {
+        if ["takes_what_it_refuses", "refuses_everything", "refuses_without_reason", "lowers_a_core_operation"]
+            .contains(&self.fault)
+        {
             fire();
         }
         Ok(graph.node_ids().map(|node| self.supports(graph, node)).collect())
@@ -226,6 +268,9 @@ impl Device for FaultyDevice {
         if self.is("refuses_what_it_takes") {
             fire();
             return Err(BackendError::unsupported("not after all"));
+        }
+        if self.is("refuses_everything") {
+            return Err(BackendError::unsupported("it does not feel like it"));
         }
         let mut bindings = bindings.to_vec();
         if self.is("binding_offset_lost") && bindings.iter().any(|b| b.location.offset > 0) {

@@ -1,8 +1,9 @@
 //! Backends that are wrong on purpose, honest ones that compute in other ways, and trivial ones that do not compute.
 //!
 //! All of them wrap the reference backend: `kernels` puts a fault into one operation, `device` into what lies around
-//! the operations, `boundary` into the life of devices, memory and plans. Others wrap a cache, a tokenizer or the sampler. The conformance suite must kill every mutant, pass every honest variant and fail every trivial backend;
-//! `camelid conformance selftest` asks it to. Start at [`mutants`].
+//! the operations, `boundary` into the life of devices, memory and plans, `keyed` into what a device remembers. Others wrap a
+//! cache, a tokenizer or the sampler. The conformance suite must kill every mutant, pass every honest variant (`honest`) and
+//! fail every trivial backend; `camelid conformance selftest` asks it to. Start at [`mutants`].
 #![deny(missing_docs)]
 
 mod backend;
@@ -11,7 +12,9 @@ mod cache;
 mod catalogue;
 mod device;
 mod faults;
+mod honest;
 mod kernels;
+mod keyed;
 mod sampler;
 mod tensor;
 mod tokenizer;
@@ -75,6 +78,8 @@ pub struct Variant {
     pub id: &'static str,
     /// What it does.
     pub about: &'static str,
+    /// Of an honest one: the math class it declares, by globs over the ids of cases.
+    pub classes: &'static [(&'static str, &'static str)],
     /// Of a trivial backend: globs over the ids of cases that it may pass, because nothing was to be done or the device was
     /// not asked, each with how many it passes.
     pub passes: &'static [(&'static str, usize)],

@@ -71,6 +71,8 @@ pub struct Execution<'a> {
     pub layout: Layout,
     /// Where to leave what was computed.
     pub dump: Option<&'a Path>,
+    /// Whether the plan and its memory stay on the device after it.
+    pub stays: bool,
 }
 
 /// A bound value in the device's memory.
@@ -120,7 +122,9 @@ impl Execution<'_> {
         for (number, step) in self.case.step.iter().enumerate() {
             self.step(&mut held, &graph, plan, number, step, evidence)?;
         }
-        held.free(Some(plan));
+        if !self.stays {
+            held.free(Some(plan));
+        }
         Ok(())
     }
 

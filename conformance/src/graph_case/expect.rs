@@ -1,13 +1,15 @@
 //! Compares a result with the stored one.
 
+use std::collections::BTreeSet;
+
 use camelid_core::DType;
 use camelid_core::graph::{Graph, SymbolValues};
 
-use super::contents::floats;
+use super::contents::{SplitMix64, floats};
 use super::execute::Execution;
 use super::file::Expect;
 use crate::case::{Failure, Measure, Problem};
-use crate::compare::{Worst, max_over_rms, nmse, worst};
+use crate::compare::{Worst, max_over_rms, nmse, unravel, worst};
 use crate::tolerance::{MathClass, Noise};
 
 /// How many of the worst elements a report shows.
@@ -25,7 +27,7 @@ pub fn check(
     bytes: &[u8],
     symbols: &SymbolValues,
 ) -> Result<Vec<Measure>, Problem> {
-    let (case, fixture) = (execution.case, execution.fixture);
+    let case = execution.case;
     let tensor = format!("{}#{number}#{}", case.id, expect.output);
     let output = graph.outputs().iter().find(|o| o.name == expect.output).expect("every expected result is an output");
     let ty = graph.value(output.value).ty;
@@ -37,27 +39,81 @@ pub fn check(
     if dims.contains(&0) {
         return Ok(Vec::new());
     }
+    if !expect.sampled {
+        let found = Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, dims: &dims, bytes };
+        return compare(execution, expect, &found);
+    }
+    if floats(ty.dtype, bytes).is_some_and(|x| x.iter().any(|x| !x.is_finite())) {
+        return Err(Problem::fail(format!("{what} (step {number}): an element is not a finite number")));
+    }
+    let at = points(dims.iter().product(), dims.last().copied().unwrap_or(1));
+    let size = ty.dtype.block_bytes();
+    let some: Vec<u8> = at.iter().flat_map(|i| bytes[i * size..(i + 1) * size].iter().copied()).collect();
+    let found = Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, dims: &[at.len()], bytes: &some };
+    compare(execution, expect, &found).map_err(|mut problem| {
+        if let Problem::Fail(failure) = &mut problem {
+            for worst in &mut failure.worst {
+                worst.index = unravel(at[worst.index[0]], &dims);
+            }
+        }
+        problem
+    })
+}
+
+/// A result, or the elements of it that are compared.
+struct Found<'a> {
+    /// What it is called.
+    what: &'a str,
+    /// What it must equal.
+    tensor: &'a str,
+    /// Of which step.
+    number: usize,
+    dtype: DType,
+    dims: &'a [usize],
+    bytes: &'a [u8],
+}
+
+/// Where a large result of `size` elements in rows of `columns` is compared: both ends, the ends of some rows, both sides of
+/// every power of two and of where grids of 65535 groups end, and anywhere. `reference/graph_case.py` draws the same ones.
+pub fn points(size: usize, columns: usize) -> Vec<usize> {
+    let mut random = SplitMix64(size as u64);
+    let mut at: BTreeSet<usize> = (0..16).chain(size.saturating_sub(64)..size).collect();
+    for _ in 0..16 {
+        let row = (random.next_u64() % (size / columns) as u64) as usize * columns;
+        at.extend([row, row + columns - 1]);
+    }
+    at.extend((0..80).map(|_| (random.next_u64() % size as u64) as usize));
+    let grids = [1, 16, 32, 64, 128, 256].map(|groups| 65_535 * groups);
+    let edges = (7..25).map(|power| 1 << power).chain(grids);
+    at.extend(edges.flat_map(|edge: usize| edge - 2..edge + 2));
+    at.into_iter().filter(|i| *i < size).collect()
+}
+
+/// Holds the elements that are stored against the tensor.
+fn compare(execution: &Execution<'_>, expect: &Expect, found: &Found<'_>) -> Result<Vec<Measure>, Problem> {
+    let Found { what, tensor, number, dtype, dims, bytes } = *found;
+    let (case, fixture) = (execution.case, execution.fixture);
     if case.class == MathClass::Exact {
-        let expected = fixture.bytes(&tensor)?;
+        let expected = fixture.bytes(tensor)?;
         // What a block means is a product, and the sign of a product that is zero is nobody's business.
         let blocks = case.values.iter().any(|v| v.dtype.is_block());
-        return exact(&what, bytes, expected, &dims, ty.dtype, blocks);
+        return exact(what, bytes, expected, dims, dtype, blocks);
     }
-    let (_, expected) = fixture.f64s(&tensor)?;
-    let Some(actual) = floats(ty.dtype, bytes) else {
-        return Err(Problem::Blocked(format!("the case `{}` compares {} by distance", case.id, ty.dtype)));
+    let (_, expected) = fixture.f64s(tensor)?;
+    let Some(actual) = floats(dtype, bytes) else {
+        return Err(Problem::Blocked(format!("the case `{}` compares {} by distance", case.id, dtype)));
     };
     let limits = execution.class.op_limits(Noise { nmse: expect.noise_nmse, max: expect.noise_max });
     let failed = |message: String, measures| {
-        let worst = worst(&what, &dims, &actual, &expected, WORST);
+        let worst = worst(what, dims, &actual, &expected, WORST);
         Problem::Fail(Box::new(Failure { message, measures, worst }))
     };
     let place = format!("step {number}, {:?} layout", execution.layout).to_lowercase();
     let metrics = nmse(&actual, &expected).and_then(|n| Ok((n, max_over_rms(&actual, &expected)?)));
     let (nmse, max) = metrics.map_err(|e| failed(format!("{what} ({place}): {e}"), Vec::new()))?;
     let measures = vec![
-        Measure { metric: "nmse".into(), what: what.clone(), value: nmse, limit: limits.nmse },
-        Measure { metric: "max/rms".into(), what: what.clone(), value: max, limit: limits.max },
+        Measure { metric: "nmse".into(), what: what.into(), value: nmse, limit: limits.nmse },
+        Measure { metric: "max/rms".into(), what: what.into(), value: max, limit: limits.max },
     ];
     if let Some(m) = measures.iter().find(|m| !m.passes()) {
         let message = format!(

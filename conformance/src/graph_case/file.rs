@@ -179,6 +179,9 @@ pub struct Expect {
     /// The same, largest difference over rms.
     #[serde(default)]
     pub noise_max: f64,
+    /// Of a large result only the elements of [`points`](super::expect::points) are stored, in their order.
+    #[serde(default)]
+    pub sampled: bool,
 }
 
 impl Symbols {

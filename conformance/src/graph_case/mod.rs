@@ -12,7 +12,7 @@ pub mod file;
 
 use std::sync::Arc;
 
-use crate::case::{Case, Context, Evidence, Problem};
+use crate::case::{Case, Context, Evidence, Problem, Profile};
 use crate::suite::{Suite, SuiteError};
 use crate::tolerance::Noise;
 
@@ -66,6 +66,52 @@ pub fn describe(suite: &Suite, id: &str) -> Result<Option<String>, SuiteError> {
     Ok(None)
 }
 
+/// For each file of a folder all of its core cases on one device, one after the other: forwards with everything that was
+/// compiled left alive, then backwards. What an earlier case left behind must not show in a later one.
+///
+/// # Errors
+/// As [`cases`].
+pub fn on_one_device(suite: &Suite, folder: &str) -> Result<Vec<Case>, SuiteError> {
+    let mut cases = Vec::new();
+    for name in suite.files(folder)? {
+        let Some(stem) = name.strip_suffix(".toml") else { continue };
+        let mut all = read(suite, &name)?;
+        all.retain(|c| c.profiles == [Profile::Core] && !c.step.iter().flat_map(|s| &s.expect).any(|e| e.sampled));
+        let (data, all) = (format!("{stem}.safetensors"), Arc::new(all));
+        let id = format!("stress/one_device/{stem}");
+        let about = "the core cases of an operation after each other on one device";
+        cases.push(Case::new(id, Profile::Core, about, move |cx: &Context<'_>| one_device(&all, &data, cx)));
+    }
+    Ok(cases)
+}
+
+fn one_device(cases: &[GraphCase], data: &str, cx: &Context<'_>) -> Result<Evidence, Problem> {
+    let fixture = cx.suite.fixture(data)?;
+    let mut device = cx.subject.open()?;
+    let mut evidence = Evidence::default();
+    let forwards = cases.iter().map(|case| (case, execute::Layout::Exact, true));
+    let backwards = cases.iter().rev().map(|case| (case, execute::Layout::Wide, false));
+    for (case, layout, stays) in forwards.chain(backwards) {
+        let class = cx.subject.claims.class(&case.id, case.class);
+        let run = execute::Execution { case, fixture: &fixture, class, layout, dump: None, stays };
+        run.on(&mut *device, &mut evidence).map_err(|problem| match problem {
+            Problem::Fail(mut failure) => {
+                failure.message = format!("{} after others: {}", case.id, failure.message);
+                Problem::Fail(failure)
+            }
+            other => other,
+        })?;
+        // Of all of them the tightest goes into the report.
+        evidence.measures.sort_by(|a, b| {
+            let used = |m: &crate::case::Measure| if m.limit > 0.0 { m.value / m.limit } else { m.value };
+            a.metric.cmp(&b.metric).then(used(b).total_cmp(&used(a)))
+        });
+        evidence.measures.dedup_by(|a, b| a.metric == b.metric);
+    }
+    evidence.notes.clear();
+    Ok(evidence)
+}
+
 fn read(suite: &Suite, name: &str) -> Result<Vec<GraphCase>, SuiteError> {
     let damaged = |problem: String| SuiteError::Damaged { path: name.into(), problem };
     let file: CaseFile = toml::from_str(&suite.text(name)?).map_err(|e| damaged(e.to_string()))?;
@@ -81,7 +127,7 @@ fn run(case: &GraphCase, data: &str, cx: &Context<'_>) -> Result<Evidence, Probl
     let mut evidence = Evidence::default();
     let mut device = cx.subject.open()?;
     for layout in execute::Layout::ALL {
-        let run = execute::Execution { case, fixture: &fixture, class, layout, dump: cx.dump };
+        let run = execute::Execution { case, fixture: &fixture, class, layout, dump: cx.dump, stays: false };
         run.on(&mut *device, &mut evidence)?;
     }
     // The tightest of both layouts is what the report shows.

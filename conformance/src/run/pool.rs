@@ -35,6 +35,8 @@ pub struct PoolOptions {
     pub jobs: usize,
     /// The longest a case may take.
     pub timeout: Duration,
+    /// Whether a worker goes on after a wrong answer: for backends that are wrong everywhere, and known not to be damaged by it.
+    pub keep_failed: bool,
 }
 
 /// Why nothing could be asked.
@@ -205,7 +207,9 @@ impl Pool {
         };
         self.fired.fetch_add(std::mem::take(&mut worker.fired), Ordering::Relaxed);
         // What went wrong may have damaged the process.
-        if matches!(result.state, State::Pass | State::Unsupported | State::Blocked) && !case.alone {
+        let sound = matches!(result.state, State::Pass | State::Unsupported | State::Blocked)
+            || (self.options.keep_failed && result.state == State::Fail);
+        if sound && !case.alone {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
         }
         result

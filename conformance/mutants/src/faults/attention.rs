@@ -7,13 +7,13 @@ use crate::kernels::{Call, Honest};
 
 const CASES: &[&str] = &["op/attention/*"];
 
-fn spec(call: &mut Call) -> &mut AttentionSpec {
+pub(super) fn spec(call: &mut Call) -> &mut AttentionSpec {
     let Op::Attention(spec) = &mut call.op else { unreachable!("asked only of attention") };
     spec
 }
 
 /// Every cache row of a sequence's context, in order.
-fn context(call: &mut Call) -> Vec<Vec<usize>> {
+pub(super) fn context(call: &mut Call) -> Vec<Vec<usize>> {
     let block = spec(call).block_size;
     let (lengths, table, width) = (call.inputs[4].ints(), call.inputs[5].ints(), call.inputs[5].columns());
     let rows = |(s, length): (usize, &i32)| {
@@ -34,7 +34,7 @@ fn places(call: &Call) -> Vec<Option<(usize, usize)>> {
 
 /// Computes attention plainly; `seen(i, j)` says whether index `i` sees `j`, `head` which key head a query head reads,
 /// `weigh` makes weights of scores.
-fn plain(
+pub(super) fn plain(
     call: &mut Call,
     seen: impl Fn(usize, usize) -> bool,
     head: impl Fn(usize) -> usize,
@@ -64,25 +64,25 @@ fn plain(
     y
 }
 
-fn softmax(scores: &mut [f32]) {
+pub(super) fn softmax(scores: &mut [f32]) {
     let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     scores.iter_mut().for_each(|s| *s = (*s - top).exp());
     let sum: f32 = scores.iter().sum();
     scores.iter_mut().for_each(|s| *s /= sum);
 }
 
-fn window(call: &mut Call) -> impl Fn(usize, usize) -> bool + use<> {
+pub(super) fn window(call: &mut Call) -> impl Fn(usize, usize) -> bool + use<> {
     let window = spec(call).window;
     move |i, j| j <= i && window.is_none_or(|w| j + w > i)
 }
 
-fn groups(call: &mut Call) -> impl Fn(usize) -> usize + use<> {
+pub(super) fn groups(call: &mut Call) -> impl Fn(usize) -> usize + use<> {
     let AttentionSpec { num_heads, num_kv_heads, .. } = *spec(call);
     move |h| h / (num_heads / num_kv_heads)
 }
 
 /// An attention computed here in place of the honest one.
-fn instead(call: Call, right: Outcome, compute: fn(&mut Call) -> Vec<f32>) -> Outcome {
+pub(super) fn instead(call: Call, right: Outcome, compute: fn(&mut Call) -> Vec<f32>) -> Outcome {
     let mut call = call;
     if call.op.name() != "attention" {
         return right;
@@ -99,6 +99,61 @@ fn change_spec(honest: &mut Honest, mut call: Call, right: Outcome, change: fn(&
     }
     change(spec(&mut call));
     honest.compute(&call)
+}
+
+/// Attention that is right, in other ways than the reference's; for honest variants.
+pub(crate) mod in_other_ways {
+    use super::{Call, Outcome, context, groups, instead, places, plain, softmax, spec, window};
+
+    /// As it is written, in f32.
+    pub(crate) fn plain_attention(call: Call, right: Outcome) -> Outcome {
+        instead(call, right, |c| {
+            let (seen, head) = (window(c), groups(c));
+            plain(c, seen, head, softmax)
+        })
+    }
+
+    /// Tile after tile, as flash attention does: sum and weighted values are rescaled when the largest score grows.
+    pub(crate) fn online_attention(call: Call, right: Outcome) -> Outcome {
+        instead(call, right, |c| {
+            const TILE: usize = 16;
+            let (heads, width, scale) = (spec(c).num_heads, spec(c).head_dim, spec(c).scale);
+            let (seen, head) = (window(c), groups(c));
+            let (rows, places) = (context(c), places(c));
+            let (q, k, v) = (c.inputs[0].floats(), c.inputs[1].floats(), c.inputs[2].floats());
+            let kv = spec(c).num_kv_heads * width;
+            let mut y = vec![0.0; q.len()];
+            for (t, place) in places.iter().enumerate() {
+                let Some((s, i)) = place else { continue };
+                let visible: Vec<usize> = (0..rows[*s].len()).filter(|j| seen(*i, *j)).map(|j| rows[*s][j]).collect();
+                for h in 0..heads {
+                    let from = (t * heads + h) * width;
+                    let (query, at) = (&q[from..from + width], head(h) * width);
+                    let (mut top, mut sum, mut acc) = (f32::NEG_INFINITY, 0.0f32, vec![0.0f32; width]);
+                    for tile in visible.chunks(TILE) {
+                        let dot = |row: &usize| {
+                            scale * query.iter().zip(&k[row * kv + at..]).map(|(a, b)| a * b).sum::<f32>()
+                        };
+                        let scores: Vec<f32> = tile.iter().map(dot).collect();
+                        let larger = scores.iter().copied().fold(top, f32::max);
+                        let shrink = (top - larger).exp();
+                        sum *= shrink;
+                        acc.iter_mut().for_each(|a| *a *= shrink);
+                        for (row, score) in tile.iter().zip(scores) {
+                            let weight = (score - larger).exp();
+                            sum += weight;
+                            acc.iter_mut().zip(&v[row * kv + at..]).for_each(|(a, v)| *a += weight * v);
+                        }
+                        top = larger;
+                    }
+                    for (y, a) in y[from..from + width].iter_mut().zip(acc) {
+                        *y = a / sum;
+                    }
+                }
+            }
+            y
+        })
+    }
 }
 
 pub(super) const FAULTS: &[Entry] = &[

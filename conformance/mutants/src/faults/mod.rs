@@ -4,9 +4,12 @@ mod attention;
 mod elementwise;
 mod linear;
 mod norm;
+mod numbers;
 mod rope;
 mod rows;
+mod sizes;
 
+pub(crate) use attention::in_other_ways;
 use camelid_core::backend::BackendError;
 
 use crate::kernels::{Call, Honest};
@@ -24,9 +27,8 @@ pub type Entry = (Mutant, Fault);
 
 /// Every fault in an operation.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
-    [rope::FAULTS, attention::FAULTS, norm::FAULTS, linear::FAULTS, elementwise::FAULTS, rows::FAULTS]
-        .into_iter()
-        .flatten()
+    let operations = [rope::FAULTS, attention::FAULTS, norm::FAULTS, linear::FAULTS, elementwise::FAULTS, rows::FAULTS];
+    operations.into_iter().chain([sizes::FAULTS, numbers::FAULTS]).flatten()
 }
 
 const fn mutant(id: &'static str, about: &'static str, cases: &'static [&'static str]) -> Mutant {

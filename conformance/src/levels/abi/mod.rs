@@ -5,7 +5,7 @@
 //! numbers, which no class of arithmetic rounds.
 
 mod device;
-
+mod many;
 mod memory;
 mod plan;
 mod weight;
@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(memory::cases());
     cases.extend(weight::cases());
     cases.extend(plan::cases());
+    cases.extend(many::cases());
     cases
 }
 

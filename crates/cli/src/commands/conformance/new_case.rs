@@ -46,7 +46,7 @@ impl NewCase {
             self.id
         );
         eprintln!(
-            "Add it in conformance/reference (ops.py or modules.py), which computes what it expects, then run\n  \
+            "Add it in conformance/reference (op_cases.py or module_cases.py), which computes what it expects, then run\n  \
              python conformance/reference/make.py --out conformance/suite --only {}/{group}\n  \
              cargo run -p camelid-conformance --example bless",
             level.map_or("op", Level::name)

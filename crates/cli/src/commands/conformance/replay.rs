@@ -42,7 +42,7 @@ impl Replay {
             std::fs::create_dir_all(folder)?;
             command.environment.push((worker::DUMP.into(), std::path::absolute(folder)?.into()));
         }
-        let options = PoolOptions { jobs: 1, timeout: Duration::from_secs(self.timeout.max(1)) };
+        let options = PoolOptions { jobs: 1, timeout: Duration::from_secs(self.timeout.max(1)), keep_failed: false };
         let pool = Pool::start(&command, options)?;
         if let Some(why) = pool.startup_crash() {
             return Err(Failed { code: 1, error: why.into() });

@@ -113,7 +113,8 @@ impl Run {
         drop(self.target.subject()?);
         let claims = self.target.claims()?;
         let command = worker_command(&self.target, &self.suite)?;
-        let options = PoolOptions { jobs: self.jobs.get(), timeout: Duration::from_secs(self.timeout) };
+        let options =
+            PoolOptions { jobs: self.jobs.get(), timeout: Duration::from_secs(self.timeout), keep_failed: false };
         let mut progress = Progress::new(self.quiet);
         let hear = &mut |event: run::Event<'_>| progress.hear(&event);
         let report = run::run(&suite, &cases, &selection, &claims, &command, &options, hear)?;

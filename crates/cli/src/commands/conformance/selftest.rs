@@ -33,7 +33,7 @@ pub struct Selftest {
     #[arg(short, long, value_name = "N", default_value = "1")]
     jobs: NonZero<usize>,
     /// The longest a case may take, in seconds: what a mutant that hangs costs
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Print everything as JSON
     #[arg(long)]
@@ -54,7 +54,9 @@ impl Selftest {
         let variants: Vec<_> = camelid_mutants::honest().iter().chain(camelid_mutants::trivial()).collect();
         let variants: Vec<_> = variants.into_iter().filter(|v| chosen(v.id)).collect();
         let counts = self.side_by_side(&variants, |variant| {
-            let (command, options) = (self.command(variant.id)?, self.options());
+            let trivial = camelid_mutants::trivial().iter().any(|v| v.id == variant.id);
+            let options = PoolOptions { keep_failed: trivial, ..self.options() };
+            let command = self.command(variant.id)?;
             Ok(selftest::try_variant(variant.id, &all, &command, options, &mut |_| {})?)
         })?;
         let (honest, trivial): (Vec<Count>, Vec<Count>) =
@@ -67,7 +69,7 @@ impl Selftest {
     }
 
     fn options(&self) -> PoolOptions {
-        PoolOptions { jobs: 1, timeout: Duration::from_secs(self.timeout) }
+        PoolOptions { jobs: 1, timeout: Duration::from_secs(self.timeout), keep_failed: false }
     }
 
     fn command(&self, id: &str) -> Result<WorkerCommand, Failed> {
