@@ -137,8 +137,9 @@ def _length_forgotten(config, weights):
 
 def _always_partial(config, weights):
     """partial_rotary_factor obeyed with `default` too, where transformers' Llama does not."""
-    rope = rope_settings(config)
-    return _with_rope(rope_type="linear", factor=1.0)(config, weights) if rope["rope_type"] == "default" else NumpyLlama(config, weights)
+    if rope_settings(config)["rope_type"] != "default":
+        return NumpyLlama(config, weights)
+    return _with_rope(rope_type="linear", factor=1.0)(config, weights)
 
 
 MISTAKES = {

@@ -147,8 +147,10 @@ def _write_config(config: dict, folder: Path) -> None:
 
 
 def _check_bands(config: dict) -> None:
-    """A llama3 case that leaves one of the three bands empty would prove nothing about it, nor one of yarn without a
-    ramp, nor one of a length-dependent type that a greedy continuation does not carry over its limit."""
+    """A llama3 case that leaves one of the three bands empty would prove nothing about it.
+
+    Nor would one of yarn without a ramp, or one of a length-dependent type whose limit no continuation crosses.
+    """
     rope = rope_settings(config)
     if rope["rope_type"] == "yarn":
         heights = yarn_heights(rope, config["head_dim"])
