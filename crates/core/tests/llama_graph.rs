@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use camelid_core::DType;
-use camelid_core::attention::{Attention, CausalAttention, EagerAttention};
+use camelid_core::attention::{Attention, CausalAttention, EagerAttention, MaskedAttention};
 use camelid_core::graph::{CacheLayout, Graph, SymbolRange, SymbolValues, TensorType, ValueKind};
-use camelid_core::llama::{GraphOptions, Input, LlamaConfig, ROPE_COS, ROPE_SIN, build, tensors};
+use camelid_core::llama::{GraphOptions, Head, Input, LlamaConfig, ROPE_COS, ROPE_SIN, build, tensors};
 use camelid_core::lower::{lower, lower_all};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn graph(config: &LlamaConfig, untied: bool, attention: &dyn Attention, hidden_s
         window: None,
         hidden_states,
         last_hidden_state: false,
-        head: camelid_core::llama::Head::LanguageModel,
+        head: Head::LanguageModel,
     };
     build(config, &weight_types(config, untied), &options).unwrap()
 }
@@ -135,6 +135,37 @@ fn eager_attention_gives_out_its_probabilities() {
 }
 
 #[test]
+fn a_graph_ends_in_the_head_it_is_asked_for_and_may_start_from_embeddings() {
+    let c = config(json!({}));
+    let mut types = weight_types(&c, false);
+    types.insert(tensors::SCORE.into(), TensorType::new(DType::F32, &[5.into(), 90.into()]).unwrap());
+    let end = |head, input, hidden_states, last_hidden_state| {
+        let options = GraphOptions {
+            attention: &MaskedAttention,
+            layout: CacheLayout { num_slots: 64, block_size: 64, blocks_per_sequence: 1, max_sequences: 1 },
+            kv_dtype: DType::F32,
+            range: SymbolRange { min: SymbolValues::new(1, 1, 0, 1), max: SymbolValues::new(8, 1, 8, 64) },
+            positions: 64,
+            input,
+            window: None,
+            hidden_states,
+            last_hidden_state,
+            head,
+        };
+        let g = build(&c, &types, &options).unwrap();
+        let outputs = g.outputs().iter().map(|o| format!("{} {}", o.name, g.value(o.value).ty)).collect::<Vec<_>>();
+        (outputs, weights(&g).contains(tensors::SCORE))
+    };
+    let classes = Head::Classes { num_labels: 5 };
+    assert_eq!(end(classes, Input::Tokens, false, false), (vec!["logits f32 [O, 5]".into()], true));
+    let last = "last_hidden_state f32 [T, 90]".to_owned();
+    assert_eq!(end(Head::None, Input::Tokens, false, true), (vec![last], false));
+    let (outputs, _) = end(Head::LanguageModel, Input::Embeds, true, false);
+    let names: Vec<&str> = outputs.iter().map(|o| o.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["hidden_states.1", "hidden_states.2", "hidden_states.3", "logits"]);
+}
+
+#[test]
 fn a_weight_that_does_not_fit_is_named_with_its_place() {
     let c = config(json!({}));
     let mut types = weight_types(&c, true);
@@ -151,7 +182,7 @@ fn a_weight_that_does_not_fit_is_named_with_its_place() {
         window: None,
         hidden_states: false,
         last_hidden_state: false,
-        head: camelid_core::llama::Head::LanguageModel,
+        head: Head::LanguageModel,
     };
     let error = build(&c, &types, &options).unwrap_err().to_string();
     assert!(error.starts_with("linear at model.layers.1.mlp: operand `w` is f32 [90, 201]"), "{error}");
