@@ -369,6 +369,11 @@ fn every_key_but_the_backends_has_its_variable() {
             "engine.on_unsupported" => "error",
             "engine.repack" => "never",
             "plugins.trust" => "path",
+            "generate.bad_words_ids" => "[[1], [2, 3]]",
+            "generate.sequence_bias" => "[[[1, 2], -1.5]]",
+            "generate.exponential_decay_length_penalty" => "[5, 1.25]",
+            "generate.early_stopping" => "never",
+            "generate.remove_invalid_values" | "generate.renormalize_logits" => "true",
             _ => "1",
         };
         let loaded = Config::load(&variables(&[(&key.variable(), value)])).unwrap();
