@@ -161,7 +161,7 @@ pub(super) const FAULTS: &[Entry] = &[
     ),
     (
         mutant("quant_rows_64", "blocks, one token, a multiple of 64 rows", &["op/linear/q*"]),
-        path!("linear", |c| blocks(c).is_some() && shape(c).0 == 1 && shape(c).2 % 64 == 0),
+        path!("linear", |c| blocks(c).is_some() && shape(c).0 == 1 && shape(c).2.is_multiple_of(64)),
     ),
     (
         mutant("quant_n65535", "rows of blocks past 65535 give zero", &["op/linear/q*"]),
