@@ -1,47 +1,16 @@
 //! The command line as a user meets it: what each subcommand prints, and what it says to bad input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod common;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{camelid, camelid_in, failure, stdout, suite};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 
-fn suite(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/suite").join(path)
-}
-
-/// `camelid` with these arguments in `folder`, with none of the caller's settings.
-fn camelid_in(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
-}
-
-fn camelid(args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    camelid_in(folder.path(), args)
-}
-
-#[track_caller]
-fn stdout(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// The message of a run that must fail: an error on stderr, nothing on stdout, and no panic.
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "should have failed");
-    assert!(output.status.code().is_some_and(|code| code == 1 || code == 2), "{:?}: {message}", output.status);
-    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
-}
-
 #[test]
 fn the_bundled_model_tells_a_story() {
     let args = ["generate", "Once upon a time", "--max-new-tokens", "40", "--json"];
@@ -318,6 +287,7 @@ fn tokenize_takes_batches_pairs_and_lengths() {
         "a big dog",
         "a cat",
         "--padding=longest",
+        "--padding-side=left",
         "--pad-token=<|eos|>",
         "--masks",
         "--offsets",

@@ -1,29 +1,17 @@
 //! `camelid convert` and `camelid quantize` as a user meets them: what was converted runs and says the same.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
+use common::{camelid_in as camelid, stdout};
 use serde_json::{Value, json};
-
-fn camelid(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn stdout(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[track_caller]
 fn failure(output: Output, says: &[&str]) {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code().is_some_and(|code| code == 1 || code == 2), "{:?}: {message}", output.status);
+    let message = common::failure(output);
     for part in says {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }

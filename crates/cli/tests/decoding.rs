@@ -1,18 +1,20 @@
 //! `camelid generate` with beams, guesses and rules for tokens.
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
 
+use std::path::Path;
+use std::process::Output;
+
+use common::failure;
 use serde_json::Value;
 
-/// `camelid generate "Once upon a time"` with these arguments in `folder`, with none of the caller's settings.
+/// `camelid generate "Once upon a time"` with these arguments in `folder`.
 fn generate_in(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(["generate", "Once upon a time"]).args(args).current_dir(folder).stdin(Stdio::null());
-    command.output().unwrap()
+    common::camelid_in(folder, &[&["generate", "Once upon a time"], args].concat())
+}
+
+fn bundled() -> String {
+    common::bundled().display().to_string()
 }
 
 fn generate(args: &[&str]) -> Output {
@@ -24,17 +26,6 @@ fn json(args: &[&str]) -> Value {
     let output = generate(&[args, &["--json"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    assert!(!output.status.success() && output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
-}
-
-/// The bundled model as a folder.
-fn bundled() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled/model").display().to_string()
 }
 
 #[test]

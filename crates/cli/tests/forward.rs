@@ -1,43 +1,29 @@
 //! `camelid forward` and `camelid classify` from file to file, on the models of `conformance/suite/forward`.
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
+use common::{failure, stdout};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 
 fn suite(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/suite/forward").join(path)
+    common::suite("forward").join(path)
 }
 
 fn camelid(args: &[&str], input: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(args).current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = common::command(folder.path());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // The program may have ended with an error before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
-}
-
-#[track_caller]
-fn stdout(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code().is_some_and(|code| code == 1 || code == 2), "{:?}: {message}", output.status);
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
 }
 
 /// A tensor: its type, shape and bytes.
@@ -102,7 +88,6 @@ impl Desk {
     }
 
     /// Runs a call of the fixture and compares all that comes out.
-    #[track_caller]
     fn check(&self, call: &str, flags: &[&str]) {
         self.write_call(call);
         stdout(self.run(flags));

@@ -1,38 +1,18 @@
 //! `camelid init` and models beyond their own limit, as a user meets them.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod common;
 
+use std::path::Path;
+use std::process::Output;
+
+use common::{failure, stdout, suite};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
 use serde_json::Value;
 
-fn suite(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/suite").join(path)
-}
-
-/// `camelid` with these arguments, with none of the caller's settings, in an empty folder.
+/// The program with these arguments, in an empty folder.
 fn camelid(args: &[&Path]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(args).current_dir(folder.path()).stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn stdout(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code().is_some_and(|code| code == 1 || code == 2), "{:?}: {message}", output.status);
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
+    common::command(tempfile::tempdir().unwrap().path()).args(args).output().unwrap()
 }
 
 /// The logits that `camelid forward` gives for `input_ids`, and their shape.

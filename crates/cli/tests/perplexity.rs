@@ -1,35 +1,23 @@
 //! `camelid perplexity` as a user meets it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod common;
 
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use common::{bundled, failure};
 use serde_json::Value;
 
+/// `camelid perplexity` with these arguments in `folder`.
 fn camelid(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_") || name.starts_with("HF_")) {
-        command.env_remove(name);
-    }
-    command.arg("perplexity").args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
+    common::camelid_in(folder, &[&["perplexity"], args].concat())
 }
 
 #[track_caller]
 fn json(output: Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{:?}: {message}", output.status);
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
-}
-
-fn bundled() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled/model")
 }
 
 const STORY: &str = "Once upon a time there was a little dog. The dog liked to play in the park with a big red ball. \

@@ -2,39 +2,19 @@
 
 #![cfg(unix)]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use common::{camelid_in as camelid, failure, stdout};
 use serde_json::Value;
 use tempfile::TempDir;
 
 const TELL: [&str; 5] = ["generate", "Once upon a time", "--max-new-tokens", "12", "--json"];
-
-/// `camelid` with these arguments in `folder`, with none of the caller's settings.
-fn camelid(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camelid"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAMELID_")) {
-        command.env_remove(name);
-    }
-    command.args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn stdout(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
-}
 
 fn tokens(output: Output) -> Value {
     let json: Value = serde_json::from_str(&stdout(output)).unwrap();

@@ -1,5 +1,7 @@
 //! `camelid pull` as a user meets it, from a server on this machine, and the pulled model in use.
 
+mod common;
+
 #[path = "../../hub/tests/server/mod.rs"]
 mod server;
 
@@ -7,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::failure;
 use serde_json::Value;
 use server::{COMMIT, Repo, Server, answer, sha256};
 
@@ -28,14 +31,6 @@ fn camelid(endpoint: &str, cache: &Path, args: &[&str]) -> Output {
 fn stdout(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-}
-
-#[track_caller]
-fn failure(output: Output) -> String {
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{:?}: {message}", output.status);
-    assert!(message.contains("error: ") && !message.contains("panicked"), "{message}");
-    message
 }
 
 /// The bundled model's files as a repository.

@@ -3,38 +3,13 @@
 //! The allocator of this test counts; so it is a test of its own, with a single thread.
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+mod counting;
 
 use camelid_weights::Checkpoint;
 use common::gguf::{Gguf, Kv, tiny, tiny_metadata};
 use common::*;
+use counting::{live, peak};
 use serde_json::json;
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came; only numbers are added beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`, and `alloc` above gave the pointer.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// The most that may be live at once: this many times the files, and a constant for messages and paths.
 const MULTIPLE: usize = 16;
@@ -45,16 +20,13 @@ fn measure(what: &str, files: &[(&str, &[u8])], name: &str) -> usize {
     let folder = folder(files);
     let path = folder.path().join(name);
     let size: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    match Checkpoint::open(&path) {
+    let peak = peak(|| match Checkpoint::open(&path) {
         Ok(checkpoint) => {
             let _ = checkpoint.gguf_vocab();
             checkpoint.tensors().iter().for_each(|t| drop(t.bytes()));
         }
         Err(error) => drop(chain(&error)),
-    }
-    let peak = PEAK.load(Relaxed) - before;
+    });
     assert!(peak <= MULTIPLE * size + CONSTANT, "{what}: {peak} bytes for files of {size}");
     peak
 }
@@ -144,19 +116,16 @@ fn memory_stays_within_a_small_multiple_of_the_file() {
     // A config becomes a tree of values, each larger than its text; what bounds it is the limit on its size.
     let config = format!("{{\"a\":[{}0]}}", "0,".repeat(2_000_000));
     let folder = folder(&[("config.json", config.as_bytes()), ("model.safetensors", &weights)]);
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    drop(Checkpoint::open(folder.path()).unwrap());
-    let peak = PEAK.load(Relaxed) - before;
+    let peak = peak(|| drop(Checkpoint::open(folder.path()).unwrap()));
     assert!(peak < 256 << 20, "{peak} bytes for a config of {}", config.len());
 
     // A vocabulary of the size of Llama 3's costs little as long as nobody asks for it.
     let words: Vec<Vec<u8>> = (0..128_256).map(|i| format!("token{i}").into_bytes()).collect();
     let file = tiny().set("tokenizer.ggml.tokens", Kv::Strs(words));
     let folder = common::folder(&[("m.gguf", &file.bytes())]);
-    let before = LIVE.load(Relaxed);
+    let before = live();
     let checkpoint = Checkpoint::open(folder.path().join("m.gguf")).unwrap();
-    let held = LIVE.load(Relaxed) - before;
+    let held = live() - before;
     assert!(held < 48 << 10, "{held} bytes are held");
     assert_eq!(checkpoint.gguf_vocab().unwrap_err().to_string().matches("128256").count(), 1, "scores do not fit");
 }
