@@ -35,9 +35,12 @@ pub(crate) const HONEST: &[Variant] = &[
     },
     Variant {
         classes: BF16,
-        ..variant("bf16_storage", "operands of products and results of everything but moves rounded to bf16")
+        ..variant("bf16_storage", "operands of products and results of everything but moves bf16 in the place of f32")
     },
-    Variant { classes: Q8ACT, ..variant("q8_activations", "activations rounded to 8 bits in blocks before products") },
+    Variant {
+        classes: Q8ACT,
+        ..variant("q8_activations", "f32 activations rounded to 8 bits in blocks before products")
+    },
 ];
 
 /// What a variant does in the place of a fault.
@@ -83,7 +86,7 @@ pub(crate) fn fault(id: &str) -> Option<Fault> {
         },
         "bf16_storage" => bf16_storage,
         "q8_activations" => |honest, mut call, right| {
-            if weights(&call.op).is_empty() {
+            if weights(&call.op).is_empty() || call.inputs[0].dtype != DType::F32 {
                 return right;
             }
             // The k-quants are multiplied by blocks of their own size.
@@ -128,12 +131,14 @@ fn to_bf16(tensor: &mut Tensor) {
     tensor.set(&floats);
 }
 
-/// The nearest bf16 numbers in the type that is there.
+/// The nearest bf16 numbers in the place of f32; what is of a half type stays.
 fn through_bf16(tensor: &mut Tensor) {
-    tensor.map(|_, x| bf16::from_f32(x).to_f32());
+    if tensor.dtype == DType::F32 {
+        tensor.map(|_, x| bf16::from_f32(x).to_f32());
+    }
 }
 
-/// What goes into products, and every result that is not moved only, is bf16.
+/// What goes into products in f32, and every f32 result that is not moved only, is bf16.
 fn bf16_storage(honest: &mut Honest, mut call: Call, right: Outcome) -> Outcome {
     let moves = ["gather_rows", "scatter_rows", "kv_append", "cast", "copy", "reshape"];
     let weights = weights(&call.op);
