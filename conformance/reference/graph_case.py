@@ -20,6 +20,10 @@ AGREEMENT = 1e-11
 # The largest result of which all elements are stored, where a case lets some be left out.
 STORED = 512
 PLAIN = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "bf16": np.dtype("<u2"), "i32": np.dtype("<i4")}
+# The coarser math classes that are emulated, in the suite's order, with the nmse and max/rms that they allow everywhere, and
+# how many times the noise is allowed: those of conformance/src/tolerance.rs.
+COARSE = {"f16": (3e-7, 3e-3), "f32-tf32": (8e-6, 3e-2), "bf16": (2e-5, 2.5e-2), "q8act": (1e-4, 5e-2)}
+FACTORS = (2.0, 2.0)
 BLOCKS = {"q4_0": "Q4_0", "q4_1": "Q4_1", "q5_0": "Q5_0", "q5_1": "Q5_1", "q8_0": "Q8_0"} | {
     f"q{n}_k": f"Q{n}_K" for n in (2, 3, 4, 5, 6)
 }
@@ -259,6 +263,18 @@ def measure(actual: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
     return float(np.mean((a - e) ** 2) / square), float(np.max(np.abs(a - e)) / np.sqrt(square))
 
 
+def coarse_noise(rough: dict[str, list[np.ndarray]], want: np.ndarray) -> dict[str, list[float]]:
+    """By class the worst [nmse, max/rms] of its emulations, of those classes whose floors are below what it may be."""
+    found = {}
+    for klass, runs in rough.items():
+        # What leaves the range of a type is no answer, and has no noise.
+        noise = [measure(run, want) for run in runs if np.array_equal(np.isfinite(run), np.isfinite(want))]
+        worst = [float(f"{max((n[i] for n in noise), default=0.0):.1e}") for i in range(2)]
+        if any(factor * value > floor for factor, value, floor in zip(FACTORS, worst, COARSE[klass], strict=True)):
+            found[klass] = worst
+    return found
+
+
 def write_group(level: str, group: str, cases: list[Case], out: Path) -> None:
     """Writes `out/LEVEL/GROUP.toml` and `.safetensors`."""
     tensors: dict[str, np.ndarray] = {}
@@ -269,6 +285,10 @@ def write_group(level: str, group: str, cases: list[Case], out: Path) -> None:
         expected, types = evaluate(case, graph_numpy.exact)
         other, _ = evaluate(case, graph_torch.exact)
         honest = [] if case.klass == "exact" else [evaluate(case, graph_numpy.honest(mode))[0] for mode in graph_numpy.MODES]
+        classes = [] if case.klass == "exact" else list(COARSE)[list(COARSE).index(case.klass) if case.klass in COARSE else 0 :]
+        few = min((np.size(array) for step in expected for array in step.values()), default=0)
+        engines = {klass: graph_numpy.coarse(klass, few, set(types.values())) for klass in classes}
+        coarse = {klass: [evaluate(case, engine)[0] for engine in made] for klass, made in engines.items()}
         for name, array in case.files.items():
             tensors[f"{case.id}#{name}"] = array
         steps = []
@@ -279,9 +299,11 @@ def write_group(level: str, group: str, cases: list[Case], out: Path) -> None:
                 agree(case.id, name, want, np.asarray(other[number][name]))
                 entry = {"output": name}
                 runs = [rounded(run[number][name], types[name]) for run in honest]
+                rough = {klass: [rounded(run[number][name], types[name]) for run in made] for klass, made in coarse.items()}
                 if case.sampled and want.size > STORED:
                     at = points(want.size, want.shape[-1])
                     want, runs = want.reshape(-1)[at], [run.reshape(-1)[at] for run in runs]
+                    rough = {klass: [run.reshape(-1)[at] for run in made] for klass, made in rough.items()}
                     entry["sampled"] = True
                 if case.klass == "exact":
                     array = want.astype("<i4") if types[name] == "i32" else stored(want, types[name])
@@ -292,6 +314,8 @@ def write_group(level: str, group: str, cases: list[Case], out: Path) -> None:
                     noise = [measure(run, want) for run in runs]
                     entry["noise_nmse"] = float(f"{max(n[0] for n in noise):.1e}")
                     entry["noise_max"] = float(f"{max(n[1] for n in noise):.1e}")
+                    if noisy := coarse_noise(rough, want):
+                        entry["coarse"] = noisy
                 tensors[f"{case.id}#{number}#{name}"] = array
                 expects.append(entry)
             steps.append(expects)

@@ -1,4 +1,5 @@
-"""The operations in NumPy: once in float64, and once in float32 as honest programs do, in several orders.
+"""The operations in NumPy: in float64, in float32 as honest programs do in several orders, and in float64 between numbers
+rounded as the coarser math classes allow.
 
 Both are written from the operations' definitions (crates/core/src/ops); nothing here is shared with `graph_torch.py`.
 An engine takes an operation, its operands as numbers, its attributes, their element types and the step's symbols, and
@@ -67,6 +68,88 @@ def honest(mode: str) -> object:
         narrow = [x if d == "i32" else np.asarray(x, np.float32) for x, d in zip(operands, dtypes, strict=True)]
         results, kinds = _apply(Float32(mode), op, narrow, attrs, dtypes, symbols)
         return [np.asarray(r, np.float64) for r in results], kinds
+
+    return engine
+
+
+# The grids of a class's emulations: numbers are multiplied, rounded and divided again, so that each grid makes other errors of
+# the same size, and what a case amplifies is not left to the luck of one.
+GRIDS = tuple(1.0 + i * 0.6180339887498949 % 1.0 for i in range(16))
+# Operands of products that are weights, and those that are activations.
+WEIGHTS = {"linear": (1,), "qkv_linear": (1, 2, 3)}
+ACTIVATIONS = {"linear": (0,), "qkv_linear": (0,), "bmm": (0, 1), "attention": (0, 1, 2)}
+# What moves numbers, or keeps them in the memory of a state.
+MOVES = ("gather_rows", "scatter_rows", "kv_append", "cast", "copy", "reshape")
+
+
+def _bits(count: int, smallest: int, largest: float) -> object:
+    """Rounds to `count` significant bits, multiples of 2^smallest, infinite from `largest`."""
+
+    def narrow(values: np.ndarray, grid: float) -> np.ndarray:
+        x = np.asarray(values, np.float64) * grid
+        finite = np.where(np.isfinite(x), x, 0.0)
+        step = np.exp2(np.maximum(np.frexp(finite)[1] - count, smallest).astype(np.float64))
+        y = np.round(finite / step) * step
+        y = np.where(np.abs(y) >= largest, np.copysign(np.inf, y), y)
+        return np.where(np.isfinite(x), y, x) / grid
+
+    return narrow
+
+
+FORMATS = {"f16": _bits(11, -24, 65520.0), "f32-tf32": _bits(11, -149, 2.0**128), "bf16": _bits(8, -149, 2.0**128)}
+
+
+def _blocks(values: np.ndarray, block: int, grid: float) -> np.ndarray:
+    """Rows in blocks of 8-bit multiples of a step: the largest of a block has the code 127, or a little less with a grid."""
+    x = np.asarray(values, np.float64)
+    columns, fill = x.shape[-1], -x.shape[-1] % block
+    padded = np.concatenate([x, np.zeros((*x.shape[:-1], fill))], axis=-1)
+    padded = padded.reshape(*x.shape[:-1], (columns + fill) // block, block)
+    step = np.abs(padded).max(axis=-1, keepdims=True, initial=0.0) / np.round(127 / (1 + (grid - 1) / 8))
+    usable = np.isfinite(step) & (step > 0)
+    step = np.where(usable, step, 1.0)
+    y = np.where(usable, np.round(padded / step) * step, padded)
+    return y.reshape(*x.shape[:-1], columns + fill)[..., :columns]
+
+
+def coarse(klass: str, results: int, types: set[str]) -> list:
+    """Engines that compute as coarsely as a math class allows: float64 but for what is rounded. A case of few results, which
+    are lucky more easily, gets more of them; `types` are those of its values."""
+    grids = GRIDS if results <= 64 else GRIDS[:4]
+    if klass == "q8act":
+        blocks = (32, None) if any(t.endswith("_k") for t in types) else (32,)
+        return [_quantizing(block, grid) for grid in grids for block in blocks]
+    parts = [("w",), ("w", "x")] + ([("w", "x", "y")] if klass != "f32-tf32" else [])
+    return [_rounding(klass, part, grid) for grid in grids for part in parts]
+
+
+def _rounding(klass: str, parts: tuple, grid: float) -> object:
+    """Rounds weights of products (`w`), their activations (`x`), and results of whatever computes (`y`). What is of the class's
+    own type is rounded to it and to no other grid."""
+    own = "f16" if klass == "f32-tf32" else klass
+
+    def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+        return FORMATS[klass](values, 1.0 if dtype == own else grid)
+
+    def engine(op: str, operands: list, attrs: dict, dtypes: list, symbols: dict) -> tuple[list, list]:
+        at = (WEIGHTS.get(op, ()) if "w" in parts else ()) + (ACTIVATIONS.get(op, ()) if "x" in parts else ())
+        narrowed = [narrow(x, d) if i in at else x for i, (x, d) in enumerate(zip(operands, dtypes, strict=True))]
+        results, kinds = exact(op, narrowed, attrs, dtypes, symbols)
+        if "y" in parts and op not in MOVES:
+            results = [narrow(r, kind) for r, kind in zip(results, kinds, strict=True)]
+        return results, kinds
+
+    return engine
+
+
+def _quantizing(block: int | None, grid: float) -> object:
+    """Activations of products with weights in 8 bits; without a `block`, in blocks of the weights' own size."""
+
+    def engine(op: str, operands: list, attrs: dict, dtypes: list, symbols: dict) -> tuple[list, list]:
+        if op in WEIGHTS:
+            size = block or (256 if dtypes[1].endswith("_k") else 32)
+            operands = [_blocks(operands[0], size, grid), *operands[1:]]
+        return exact(op, operands, attrs, dtypes, symbols)
 
     return engine
 

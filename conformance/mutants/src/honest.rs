@@ -1,15 +1,20 @@
 //! Honest variants: backends that are right and compute in other ways than the reference. None may be blamed.
 
+use camelid_core::DType;
 use camelid_core::ops::Op;
+use half::bf16;
 
 use crate::Variant;
 use crate::faults::{Fault, Outcome, in_other_ways};
-use crate::kernels::Call;
+use crate::kernels::{Call, Honest};
 use crate::tensor::Tensor;
 
 const fn variant(id: &'static str, about: &'static str) -> Variant {
     Variant { id, about, classes: &[], passes: &[] }
 }
+
+const BF16: &[(&str, &str)] = &[("*", "bf16")];
+const Q8ACT: &[(&str, &str)] = &[("*", "q8act")];
 
 /// Every one of them.
 pub(crate) const HONEST: &[Variant] = &[
@@ -24,6 +29,18 @@ pub(crate) const HONEST: &[Variant] = &[
     variant("f64_sums", "products summed in f64"),
     variant("online_softmax", "attention over tiles of 16, rescaled as the largest score grows, in f32"),
     variant("plain_f32", "attention, norms, softmax, activations and matrix products as they are written, in f32"),
+    Variant {
+        classes: BF16,
+        ..variant("bf16_weights", "weights of products rounded to bf16, sums as the reference's")
+    },
+    Variant {
+        classes: BF16,
+        ..variant("bf16_storage", "operands of products and results of everything but moves bf16 in the place of f32")
+    },
+    Variant {
+        classes: Q8ACT,
+        ..variant("q8_activations", "f32 activations rounded to 8 bits in blocks before products")
+    },
 ];
 
 /// What a variant does in the place of a fault.
@@ -59,6 +76,24 @@ pub(crate) fn fault(id: &str) -> Option<Fault> {
         },
         "online_softmax" => |_, call, right| in_other_ways::online_attention(call, right),
         "plain_f32" => |_, call, right| plain(call, right),
+        "bf16_weights" => |honest, mut call, right| {
+            let weights = weights(&call.op);
+            if weights.is_empty() {
+                return right;
+            }
+            call.inputs[weights].iter_mut().for_each(to_bf16);
+            honest.compute(&call)
+        },
+        "bf16_storage" => bf16_storage,
+        "q8_activations" => |honest, mut call, right| {
+            if weights(&call.op).is_empty() || call.inputs[0].dtype != DType::F32 {
+                return right;
+            }
+            // The k-quants are multiplied by blocks of their own size.
+            let block = call.inputs[1].dtype.block_elems().max(32);
+            quantize(&mut call.inputs[0], block);
+            honest.compute(&call)
+        },
         _ => return None,
     })
 }
@@ -78,6 +113,59 @@ fn sums(call: &Call, right: Outcome, dot: fn(&[f32], &[f32]) -> f32) -> Outcome 
         results[0].set(&y);
     }
     Ok(results)
+}
+
+/// Which operands are the weights of a product.
+fn weights(op: &Op) -> std::ops::Range<usize> {
+    match op {
+        Op::Linear => 1..2,
+        Op::QkvLinear => 1..4,
+        _ => 0..0,
+    }
+}
+
+/// The nearest bf16 numbers, of whatever type they were.
+fn to_bf16(tensor: &mut Tensor) {
+    let floats = tensor.floats();
+    tensor.dtype = DType::BF16;
+    tensor.set(&floats);
+}
+
+/// The nearest bf16 numbers in the place of f32; what is of a half type stays.
+fn through_bf16(tensor: &mut Tensor) {
+    if tensor.dtype == DType::F32 {
+        tensor.map(|_, x| bf16::from_f32(x).to_f32());
+    }
+}
+
+/// What goes into products in f32, and every f32 result that is not moved only, is bf16.
+fn bf16_storage(honest: &mut Honest, mut call: Call, right: Outcome) -> Outcome {
+    let moves = ["gather_rows", "scatter_rows", "kv_append", "cast", "copy", "reshape"];
+    let weights = weights(&call.op);
+    let activations = match &call.op {
+        Op::Linear | Op::QkvLinear => 0..1,
+        Op::Bmm { .. } => 0..2,
+        Op::Attention(_) => 0..3,
+        op if moves.contains(&op.name()) => return right,
+        _ => 0..0,
+    };
+    call.inputs[weights].iter_mut().for_each(to_bf16);
+    call.inputs[activations].iter_mut().for_each(through_bf16);
+    let mut results = honest.compute(&call)?;
+    results.iter_mut().for_each(through_bf16);
+    Ok(results)
+}
+
+/// Rounds rows to 8 bits in blocks: multiples of a 127th of each block's largest number.
+fn quantize(tensor: &mut Tensor, block: usize) {
+    let (mut x, columns) = (tensor.floats(), tensor.columns().max(1));
+    for block in x.chunks_mut(columns).flat_map(|row| row.chunks_mut(block)) {
+        let step = block.iter().fold(0.0_f32, |m, x| m.max(x.abs())) / 127.0;
+        if step > 0.0 && step.is_finite() {
+            block.iter_mut().for_each(|x| *x = (*x / step).round() * step);
+        }
+    }
+    tensor.set(&x);
 }
 
 fn pairwise(a: &[f32], b: &[f32]) -> f32 {

@@ -10,7 +10,7 @@ use super::execute::Execution;
 use super::file::Expect;
 use crate::case::{Failure, Measure, Problem};
 use crate::compare::{Worst, max_over_rms, nmse, unravel, worst};
-use crate::tolerance::{MathClass, Noise};
+use crate::tolerance::MathClass;
 
 /// How many of the worst elements a report shows.
 pub const WORST: usize = 10;
@@ -103,7 +103,7 @@ fn compare(execution: &Execution<'_>, expect: &Expect, found: &Found<'_>) -> Res
     let Some(actual) = floats(dtype, bytes) else {
         return Err(Problem::Blocked(format!("the case `{}` compares {} by distance", case.id, dtype)));
     };
-    let limits = execution.class.op_limits(Noise { nmse: expect.noise_nmse, max: expect.noise_max });
+    let limits = expect.limits(execution.class);
     let failed = |message: String, measures| {
         let worst = worst(what, dims, &actual, &expected, WORST);
         Problem::Fail(Box::new(Failure { message, measures, worst }))

@@ -9,7 +9,7 @@ use camelid_core::DType;
 use camelid_core::graph::{Dim, Symbol, SymbolValues};
 
 use crate::case::Profile;
-use crate::tolerance::MathClass;
+use crate::tolerance::{CoarseNoise, Limits, MathClass, Noise};
 
 /// One file.
 #[derive(Debug, Deserialize)]
@@ -179,9 +179,19 @@ pub struct Expect {
     /// The same, largest difference over rms.
     #[serde(default)]
     pub noise_max: f64,
+    /// What emulations of coarser classes measured, where that is more than their floors allow.
+    #[serde(default)]
+    pub coarse: CoarseNoise,
     /// Of a large result only the elements of [`points`](super::expect::points) are stored, in their order.
     #[serde(default)]
     pub sampled: bool,
+}
+
+impl Expect {
+    /// What a backend of `class` may measure.
+    pub fn limits(&self, class: MathClass) -> Limits {
+        class.case_limits(Noise { nmse: self.noise_nmse, max: self.noise_max }, &self.coarse)
+    }
 }
 
 impl Symbols {
@@ -218,4 +228,24 @@ impl<'de> Deserialize<'de> for DimSpec {
 fn dtype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DType, D::Error> {
     let name = String::deserialize(deserializer)?;
     DType::from_name(&name).ok_or_else(|| D::Error::custom(format!("`{name}` is no element type")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expectation_has_limits_for_every_class() {
+        let text = "output = 'y'\nnoise_nmse = 1e-9\nnoise_max = 1e-3\ncoarse = { f16 = [1e-6, 1e-2] }";
+        let expect: Expect = toml::from_str(text).unwrap();
+        let limits = |class: MathClass| (expect.limits(class).nmse, expect.limits(class).max);
+        assert_eq!(limits(MathClass::F32), (4e-9, 3e-3));
+        assert_eq!(limits(MathClass::F16), (2e-6, 2e-2));
+        assert_eq!(limits(MathClass::Bf16), (2e-5, 2.5e-2));
+        let plain: Expect = toml::from_str("output = 'y'").unwrap();
+        assert_eq!((plain.limits(MathClass::F16).nmse, plain.limits(MathClass::F16).max), (3e-7, 3e-3));
+        for wrong in ["coarse = { f32 = [1.0, 1.0] }", "coarser = { bf16 = [1.0, 1.0] }"] {
+            assert!(toml::from_str::<Expect>(&format!("output = 'y'\n{wrong}")).is_err(), "{wrong}");
+        }
+    }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use crate::case::{Case, Context, Evidence, Problem, Profile};
 use crate::suite::{Suite, SuiteError};
-use crate::tolerance::Noise;
 
 use file::{CaseFile, GraphCase};
 
@@ -55,8 +54,7 @@ pub fn describe(suite: &Suite, id: &str) -> Result<Option<String>, SuiteError> {
                 text += &format!("; must fail ({error})");
             }
             for expect in &step.expect {
-                let noise = Noise { nmse: expect.noise_nmse, max: expect.noise_max };
-                let limits = case.class.op_limits(noise);
+                let limits = expect.limits(case.class);
                 text += &format!("; {}: nmse <= {:.1e}, max/rms <= {:.1e}", expect.output, limits.nmse, limits.max);
             }
             text += "\n";

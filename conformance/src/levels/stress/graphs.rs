@@ -2,7 +2,7 @@
 //!
 //! Shapes, depth, operands and numbers of tokens are drawn; what a graph must give is computed here from the definitions
 //! of the operations, once in f64 and once with every step rounded to f32: the second tells the noise of honest
-//! arithmetic on this very graph.
+//! arithmetic on this very graph. For a backend that declares a coarser class it is computed as that class rounds, too.
 
 use camelid_core::graph::{Graph, GraphBuilder, GraphError, ValueId};
 use camelid_core::ops::{Activation, Op};
@@ -13,7 +13,9 @@ use crate::compare::{max_over_rms, nmse, worst};
 use crate::graph_case::contents::SplitMix64;
 use crate::graph_case::expect::WORST;
 use crate::levels::rig::{self, Rig};
-use crate::tolerance::{MathClass, Noise};
+use crate::tolerance::{CoarseNoise, Limits, MathClass, Noise};
+
+use super::rounding::Rounding;
 
 const SEEDS: u64 = 40;
 
@@ -215,8 +217,9 @@ impl Random {
         Ok(g.push(op, &operands)?[0])
     }
 
-    /// Every value of `tokens` rows; `round` is applied to the result of every step of arithmetic.
-    fn evaluate(&self, inputs: &[Vec<f32>], index: &[i32], tokens: usize, round: fn(f64) -> f64) -> Vec<Vec<f64>> {
+    /// Every value of `tokens` rows, rounded where `rounding` says.
+    fn evaluate(&self, inputs: &[Vec<f32>], index: &[i32], tokens: usize, rounding: &Rounding) -> Vec<Vec<f64>> {
+        let round = rounding.step;
         let mut values: Vec<Vec<f64>> = Vec::new();
         for (n, node) in self.nodes.iter().enumerate() {
             let columns = self.columns[n];
@@ -249,15 +252,16 @@ impl Random {
                 Node::RmsNorm { x, weight, eps } => norm(&values[*x], weight, *eps),
                 Node::AddRmsNorm { x, y, weight, eps } => norm(&elementwise(x, y, &|x, y| x + y), weight, *eps),
                 Node::Linear { x, weight, bias } => {
-                    let depth = self.columns[*x];
+                    let (depth, weight) = (self.columns[*x], rounding.weights(weight));
                     let dot = |row: &[f64], n: usize| {
                         let terms = row.iter().zip(&weight[n * depth..(n + 1) * depth]);
-                        let sum = terms.fold(0.0, |sum, (x, w)| round(sum + round(x * f64::from(*w))));
+                        let sum = terms.fold(0.0, |sum, (x, w)| round(sum + round(x * w)));
                         bias.as_ref().map_or(sum, |bias| round(sum + f64::from(bias[n])))
                     };
                     values[*x]
                         .chunks(depth)
-                        .flat_map(|row| (0..columns).map(move |n| dot(row, n)).collect::<Vec<_>>())
+                        .map(|row| rounding.activations(row))
+                        .flat_map(|row| (0..columns).map(|n| dot(&row, n)).collect::<Vec<_>>())
                         .collect()
                 }
                 Node::Rows { table, rows } => {
@@ -265,7 +269,8 @@ impl Random {
                     index[..tokens].iter().flat_map(|i| row(i).iter().map(|x| f64::from(*x))).collect()
                 }
             };
-            values.push(value);
+            let moves = matches!(node, Node::Input | Node::Rows { .. });
+            values.push(if moves { value } else { rounding.results(value) });
         }
         values
     }
@@ -295,32 +300,41 @@ fn run(id: &str, cx: &Context<'_>, seed: u64) -> Result<Evidence, Problem> {
             }
         }
         rig.run(tokens)?;
-        let exact = random.evaluate(&inputs, &index, tokens, |x| x);
-        let rounded = random.evaluate(&inputs, &index, tokens, |x| f64::from(x as f32));
+        let evaluate = |rounding: &Rounding| random.evaluate(&inputs, &index, tokens, rounding);
+        let exact = evaluate(&Rounding::steps(|x| x));
+        let rounded = evaluate(&Rounding::steps(|x| f64::from(x as f32)));
+        let coarse: Vec<_> = Rounding::of_class(class).iter().map(evaluate).collect();
         for output in random.outputs() {
             let what = format!("y{output}, step {step}");
             let shape = [tokens, columns[output]];
             let actual = rig.read(&format!("y{output}"), tokens * columns[output])?;
-            let honest: Vec<f32> = rounded[output].iter().map(|x| *x as f32).collect();
-            evidence.measures.extend(measure(class, &what, &shape, &actual, &exact[output], &honest)?);
+            let noise = noise_of(&what, &rounded[output], &exact[output])?;
+            let mut of_class = Noise::default();
+            for run in &coarse {
+                of_class = of_class.max(noise_of(&what, &run[output], &exact[output])?);
+            }
+            let limits = class.case_limits(noise, &CoarseNoise::of(class, of_class));
+            evidence.measures.extend(measure((class, limits), &what, &shape, &actual, &exact[output])?);
         }
     }
     Ok(evidence)
 }
 
-/// `actual` against `expected`, with the limits of `class` and of what `honest` arithmetic does.
+/// How far an honest program's values are.
+fn noise_of(what: &str, honest: &[f64], expected: &[f64]) -> Result<Noise, Problem> {
+    let broken = |e: crate::compare::CompareError| Problem::Blocked(format!("{what}: the formula is not finite: {e}"));
+    let honest: Vec<f32> = honest.iter().map(|x| *x as f32).collect();
+    Ok(Noise { nmse: nmse(&honest, expected).map_err(broken)?, max: max_over_rms(&honest, expected).map_err(broken)? })
+}
+
+/// `actual` against `expected`, with the limits of a class.
 fn measure(
-    class: MathClass,
+    (class, limits): (MathClass, Limits),
     what: &str,
     shape: &[usize],
     actual: &[f32],
     expected: &[f64],
-    honest: &[f32],
 ) -> Result<Vec<Measure>, Problem> {
-    let broken = |e: crate::compare::CompareError| Problem::Blocked(format!("{what}: the formula is not finite: {e}"));
-    let noise =
-        Noise { nmse: nmse(honest, expected).map_err(broken)?, max: max_over_rms(honest, expected).map_err(broken)? };
-    let limits = class.op_limits(noise);
     let failed = |message: String, measures: Vec<Measure>| {
         Problem::Fail(Box::new(Failure { message, measures, worst: worst(what, shape, actual, expected, WORST) }))
     };

@@ -2,6 +2,7 @@
 
 mod graphs;
 mod memory;
+mod rounding;
 mod sessions;
 
 use crate::case::Case;
