@@ -9,6 +9,7 @@ mod ci;
 mod fetch;
 mod freeze;
 mod header;
+mod matrix;
 mod rules;
 mod steps;
 
@@ -26,6 +27,7 @@ Usage: cargo xtask TASK
   fetch              the files that tests need from outside the repository, into the cache (see CAMELID_CACHE)
   freeze             the example plugins as built today, into conformance/frozen
   header [--check]   the C header of the plugin interface: write it, or check that it is up to date
+  matrix             the table of README.md, from the reports that `conformance` left
   rules              the rules on licences, lints, dependencies and `unsafe`, checked over the whole tree
 ";
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         ["freeze"] => report(freeze::run(&root)),
         ["conformance"] => report(ci::conformance(&root)),
         ["example-c"] => report(ci::example_c(&root)),
+        ["matrix"] => report(matrix::run(&root)),
         ["header"] => report(header::write(&root)),
         ["header", "--check"] => report(header::check(&root)),
         ["rules"] => report(rules::run(&root)),
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         [] => usage("no task is given"),
-        [task @ ("ci" | "conformance" | "example-c" | "fetch" | "freeze" | "rules"), ..] => {
+        [task @ ("ci" | "conformance" | "example-c" | "fetch" | "freeze" | "matrix" | "rules"), ..] => {
             usage(&format!("`{task}` takes no arguments"))
         }
         [task, ..] => usage(&format!("there is no task `{task}`")),
