@@ -2,11 +2,10 @@
 
 use camelid_core::DType;
 use camelid_core::ops::Op;
-use half::bf16;
 
 use crate::Variant;
 use crate::faults::{Fault, Outcome, in_other_ways};
-use crate::kernels::{Call, Honest};
+use crate::kernels::Call;
 use crate::tensor::Tensor;
 
 const fn variant(id: &'static str, about: &'static str) -> Variant {
@@ -32,10 +31,6 @@ pub(crate) const HONEST: &[Variant] = &[
     Variant {
         classes: BF16,
         ..variant("bf16_weights", "weights of products rounded to bf16, sums as the reference's")
-    },
-    Variant {
-        classes: BF16,
-        ..variant("bf16_storage", "operands of products and results of everything but moves bf16 in the place of f32")
     },
     Variant {
         classes: Q8ACT,
@@ -84,7 +79,6 @@ pub(crate) fn fault(id: &str) -> Option<Fault> {
             call.inputs[weights].iter_mut().for_each(to_bf16);
             honest.compute(&call)
         },
-        "bf16_storage" => bf16_storage,
         "q8_activations" => |honest, mut call, right| {
             if weights(&call.op).is_empty() || call.inputs[0].dtype != DType::F32 {
                 return right;
@@ -129,31 +123,6 @@ fn to_bf16(tensor: &mut Tensor) {
     let floats = tensor.floats();
     tensor.dtype = DType::BF16;
     tensor.set(&floats);
-}
-
-/// The nearest bf16 numbers in the place of f32; what is of a half type stays.
-fn through_bf16(tensor: &mut Tensor) {
-    if tensor.dtype == DType::F32 {
-        tensor.map(|_, x| bf16::from_f32(x).to_f32());
-    }
-}
-
-/// What goes into products in f32, and every f32 result that is not moved only, is bf16.
-fn bf16_storage(honest: &mut Honest, mut call: Call, right: Outcome) -> Outcome {
-    let moves = ["gather_rows", "scatter_rows", "kv_append", "cast", "copy", "reshape"];
-    let weights = weights(&call.op);
-    let activations = match &call.op {
-        Op::Linear | Op::QkvLinear => 0..1,
-        Op::Bmm { .. } => 0..2,
-        Op::Attention(_) => 0..3,
-        op if moves.contains(&op.name()) => return right,
-        _ => 0..0,
-    };
-    call.inputs[weights].iter_mut().for_each(to_bf16);
-    call.inputs[activations].iter_mut().for_each(through_bf16);
-    let mut results = honest.compute(&call)?;
-    results.iter_mut().for_each(through_bf16);
-    Ok(results)
 }
 
 /// Rounds rows to 8 bits in blocks: multiples of a 127th of each block's largest number.
