@@ -67,7 +67,7 @@ pub struct DecodingFlags {
     /// No sequence of N tokens of the prompt comes again
     #[arg(long, value_name = "N")]
     pub encoder_no_repeat_ngram_size: Option<usize>,
-    /// Sequences of token ids that must not come: '[[1, 2], [3]]'
+    /// Sequences of token ids that must not come: `[[1, 2], [3]]`
     #[arg(long, value_name = "LISTS", value_parser = json::<Lists>)]
     pub bad_words_ids: Option<Lists>,
     /// What is added to the score of a sequence's last token: '[[[1, 2], -1.5]]'
