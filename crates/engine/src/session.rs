@@ -274,6 +274,9 @@ impl Session {
     /// what the device says.
     pub fn step(&mut self, inputs: &[SequenceInput<'_>]) -> Result<Logits, EngineError> {
         self.model.require_language_head()?;
+        if inputs.is_empty() {
+            return Err(EngineError::EmptyInput);
+        }
         let feeds: Vec<Feed<'_>> = inputs
             .iter()
             .map(|i| Feed {
