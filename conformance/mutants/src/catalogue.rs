@@ -12,9 +12,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "every run succeeds and writes nothing",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             // These end before a token is chosen.
             ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
             // No results are looked at.
@@ -31,9 +31,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "supports nothing, and computes it all the same",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             ("generate/*/refused_requests", 3),
             ("abi/device/name", 1),
             // Nothing is computed.
@@ -46,9 +46,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "every result is zeros",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             // These end before a token is chosen.
             ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
             ("abi/device/name", 1),
@@ -73,9 +73,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "every result is that of the run before",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             // These end before a token is chosen.
             ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
             ("abi/device/name", 1),
@@ -100,9 +100,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "every result is random numbers",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             // These end before a token is chosen.
             ("generate/*/{prompt_too_long,cancelled_before,refused_requests}", 9),
             ("abi/device/name", 1),
@@ -120,9 +120,9 @@ pub(crate) const TRIVIAL: &[Variant] = &[
         about: "supports nothing, and compiles nothing",
         classes: &[],
         passes: &[
-            ("tokenizer/*", 332),
+            ("tokenizer/*", 498),
             ("cache/books/*", 42),
-            ("generate/{sampler,text,logprobs,refusal}/*", 142),
+            ("generate/{processors,sampler,text,logprobs,refusal}/*", 337),
             ("generate/*/refused_requests", 3),
             ("abi/device/name", 1),
             // Nothing is computed.
