@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use camelid_host::config::KvDtype;
 use camelid_host::{Config, PluginSpec, Registry};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::Error;
 use crate::decoding::DecodingFlags;
@@ -29,6 +31,13 @@ pub struct RunFlags {
     /// Tokens a sequence may hold [default: as many as are needed, at most what the model was made for]
     #[arg(long, value_name = "N")]
     pub context_size: Option<usize>,
+    /// Type of cached keys and values
+    #[arg(long, value_name = "TYPE", value_parser = kv_dtype())]
+    pub kv_dtype: Option<KvDtype>,
+}
+
+fn kv_dtype() -> impl TypedValueParser<Value = KvDtype> {
+    PossibleValuesParser::new(KvDtype::NAMES).map(|name| KvDtype::from_name(&name).expect("one of the names"))
 }
 
 impl RunFlags {
@@ -38,6 +47,7 @@ impl RunFlags {
         config.model.clone_from(&self.model);
         config.backend.clone_from(&self.backend);
         config.engine.context_size = self.context_size;
+        config.engine.kv_dtype = self.kv_dtype;
         config
     }
 }

@@ -244,7 +244,21 @@ fn inspect_backends_explain_and_bench_describe_what_there_is() {
     if cfg!(target_os = "linux") {
         assert!(json["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
     }
+    assert_eq!((&json["sequences"], &json["kv_dtype"]), (&1.into(), &"f32".into()));
     assert!(failure(camelid(&["bench", "--model", model, "--depth", "100000"])).contains("context"));
+    assert!(failure(camelid(&["bench", "--kv-dtype", "q8"])).contains("[possible values: f32, f16, bf16]"));
+}
+
+#[test]
+fn a_benchmark_decodes_sequences_together() {
+    let args = ["bench", "--prompt-tokens", "0", "--gen-tokens", "3", "--depth", "2", "--repetitions", "1"];
+    let more = ["--sequences", "4", "--kv-dtype", "f16"];
+    let json: Value = serde_json::from_str(&stdout(camelid(&[&args[..], &more, &["--json"]].concat()))).unwrap();
+    assert_eq!((&json["sequences"], &json["kv_dtype"]), (&4.into(), &"f16".into()));
+    assert!(json["decode_tokens_per_s"].as_f64().unwrap() > 0.0 && json["prefill_tokens_per_s"].is_null());
+    let text = stdout(camelid(&[&args[..], &more].concat()));
+    assert!(text.contains("4 sequences together") && text.contains("not measured"), "{text}");
+    failure(camelid(&["bench", "--sequences", "0"]));
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use camelid_core::cache::SequenceId;
 use camelid_core::tokenizer::TokenId;
-use camelid_engine::{Model, Outputs, SequenceInput, Session};
+use camelid_engine::{Model, Outputs, SequenceInput, Session, SessionOptions};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ use crate::options::RunFlags;
 use crate::setup::Setup;
 
 /// Measure prefill and decode speed
+///
+/// Prefill is of one sequence. Decode steps take one token of each of --sequences, and its tokens per second are those of
+/// all sequences together.
 #[derive(Args, Debug)]
 pub struct Bench {
     #[command(flatten)]
@@ -20,9 +24,12 @@ pub struct Bench {
     /// Tokens of the prompt whose prefill is timed
     #[arg(long, value_name = "N", default_value_t = 512)]
     prompt_tokens: usize,
-    /// Tokens whose decoding is timed, one a step
+    /// Tokens of each sequence whose decoding is timed, one a step
     #[arg(long, value_name = "N", default_value_t = 128)]
     gen_tokens: usize,
+    /// Sequences decoded together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    sequences: u32,
     /// Tokens already in the context when the timing starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     depth: usize,
@@ -40,7 +47,8 @@ impl Bench {
         let start = Instant::now();
         let model = setup.model()?;
         let needed = self.depth.saturating_add(self.prompt_tokens.max(self.gen_tokens));
-        let options = setup.session_options(&model, Some(needed));
+        let mut options = setup.session_options(&model, Some(needed));
+        options.max_sequences = options.max_sequences.max(self.sequences as usize);
         if needed > options.context_size.unwrap_or(needed) {
             let most = options.context_size.unwrap_or(needed);
             return Err(
@@ -58,13 +66,17 @@ impl Bench {
                 decode.extend(rates.1);
             }
         }
-        let result = self.result(&setup, &model, load_time, &prefill, &decode);
+        let result = self.result(&setup, &model, &options, load_time, &prefill, &decode);
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&result)?);
         } else {
             outln!("{} on {}", model.path().display(), setup.backend);
             outln!("prefill {:>6} tokens: {}", self.prompt_tokens, Spread::of(&prefill));
-            outln!("decode  {:>6} tokens: {}", self.gen_tokens, Spread::of(&decode));
+            let together = match self.sequences {
+                1 => String::new(),
+                n => format!(", {n} sequences together"),
+            };
+            outln!("decode  {:>6} tokens: {}{together}", self.gen_tokens, Spread::of(&decode));
         }
         Ok(())
     }
@@ -75,7 +87,8 @@ impl Bench {
         let prefill = match self.prompt_tokens {
             0 => None,
             n => {
-                let sequence = self.at_depth(session, vocab_size)?;
+                session.reset();
+                let sequence = self.at_depth(session, 0, vocab_size)?;
                 let tokens = tokens(n, self.depth, vocab_size);
                 let start = Instant::now();
                 session.step(&[SequenceInput {
@@ -90,29 +103,49 @@ impl Bench {
         let decode = match self.gen_tokens {
             0 => None,
             n => {
-                let sequence = self.at_depth(session, vocab_size)?;
+                session.reset();
+                let sequences = (0..self.sequences as usize).map(|s| self.at_depth(session, s, vocab_size));
+                let sequences = sequences.collect::<Result<Vec<_>, _>>()?;
+                let texts: Vec<_> = (0..sequences.len()).map(|s| tokens(n, self.depth + s, vocab_size)).collect();
                 let start = Instant::now();
-                for token in tokens(n, self.depth, vocab_size) {
-                    let input = SequenceInput { sequence, tokens: &[token], positions: None, outputs: Outputs::Last };
-                    session.step(&[input])?;
+                for i in 0..n {
+                    let inputs: Vec<_> = sequences
+                        .iter()
+                        .zip(&texts)
+                        .map(|(sequence, text)| SequenceInput {
+                            sequence: *sequence,
+                            tokens: &text[i..=i],
+                            positions: None,
+                            outputs: Outputs::Last,
+                        })
+                        .collect();
+                    session.step(&inputs)?;
                 }
-                Some(n as f64 / start.elapsed().as_secs_f64())
+                Some((n * sequences.len()) as f64 / start.elapsed().as_secs_f64())
             }
         };
         Ok((prefill, decode))
     }
 
-    fn at_depth(&self, session: &mut Session, vocab_size: usize) -> Result<camelid_core::cache::SequenceId, Error> {
-        session.reset();
+    /// A new sequence of `--depth` tokens; those of each `shift` differ.
+    fn at_depth(&self, session: &mut Session, shift: usize, vocab_size: usize) -> Result<SequenceId, Error> {
         let sequence = session.create()?;
         if self.depth > 0 {
-            let tokens = tokens(self.depth, 0, vocab_size);
+            let tokens = tokens(self.depth, shift, vocab_size);
             session.step(&[SequenceInput { sequence, tokens: &tokens, positions: None, outputs: Outputs::None }])?;
         }
         Ok(sequence)
     }
 
-    fn result(&self, setup: &Setup, model: &Model, load_time: Duration, prefill: &[f64], decode: &[f64]) -> Value {
+    fn result(
+        &self,
+        setup: &Setup,
+        model: &Model,
+        options: &SessionOptions,
+        load_time: Duration,
+        prefill: &[f64],
+        decode: &[f64],
+    ) -> Value {
         let (p, d) = (Spread::of(prefill), Spread::of(decode));
         let report = model.report();
         json!({
@@ -123,6 +156,8 @@ impl Bench {
             "prompt_tokens": self.prompt_tokens,
             "gen_tokens": self.gen_tokens,
             "depth": self.depth,
+            "sequences": self.sequences,
+            "kv_dtype": options.kv_dtype.to_string(),
             "repetitions": self.repetitions,
             "prefill_tokens_per_s": p.median,
             "prefill_spread": {"min": p.min, "max": p.max},

@@ -95,7 +95,7 @@ keys! {
     "engine.max_sequences" (engine.max_sequences): SIZE, "1";
     "engine.cache" (engine.cache): Kind::Choice(CacheName::NAMES), "\"contiguous\"";
     "engine.block_size" (engine.block_size): SIZE, "16";
-    "engine.kv_dtype" (engine.kv_dtype): Kind::Choice(KvDtype::NAMES), "\"f32\"";
+    "engine.kv_dtype" (engine.kv_dtype): Kind::Choice(KvDtype::NAMES), "\"f32\"", "--kv-dtype";
     "engine.on_unsupported" (engine.on_unsupported): Kind::Choice(OnUnsupported::NAMES), "\"lower\"";
     "engine.repack" (engine.repack): Kind::Choice(Repack::NAMES), "\"auto\"";
 

@@ -166,6 +166,14 @@ macro_rules! names {
         impl $type {
             /// The names in the configuration.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The one of this name.
+            pub fn from_name(name: &str) -> Option<$type> {
+                match name {
+                    $($name => Some($type::$variant),)*
+                    _ => None,
+                }
+            }
         }
 
         impl Field for $type {
@@ -175,7 +183,7 @@ macro_rules! names {
 
             fn from_value(value: Value) -> Option<$type> {
                 match value {
-                    $(Value::Text(name) if name == $name => Some($type::$variant),)*
+                    Value::Text(name) => $type::from_name(&name),
                     _ => None,
                 }
             }
