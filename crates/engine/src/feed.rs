@@ -11,7 +11,7 @@ use camelid_core::graph::Symbol;
 use camelid_core::ops::softmax::MASKED;
 
 use crate::error::EngineError;
-use crate::plans::{CompiledPlan, Plans, Taps};
+use crate::plans::{CompiledPlan, PlanOutput, Plans, Taps};
 use crate::session::{Outputs, Session};
 use crate::step::{Content, MaskRows, Part, Run};
 
@@ -72,10 +72,29 @@ impl Session {
         taps: Taps,
         each: &mut dyn FnMut(&PartOutputs<'_>),
     ) -> Result<(), EngineError> {
+        self.all_or_nothing(feeds, taps, &mut Vec::new(), Some(each))
+    }
+
+    /// [`Session::feed`] where nothing but logits is wanted: their rows are put behind those in `logits`, of one feed after
+    /// the other.
+    ///
+    /// # Errors
+    /// As [`Session::feed`]; `logits` then has some of the rows.
+    pub(crate) fn feed_for_logits(&mut self, feeds: &[Feed<'_>], logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.all_or_nothing(feeds, Taps::default(), logits, None)
+    }
+
+    fn all_or_nothing(
+        &mut self,
+        feeds: &[Feed<'_>],
+        taps: Taps,
+        logits: &mut Vec<f32>,
+        each: Option<Each<'_>>,
+    ) -> Result<(), EngineError> {
         self.check(feeds)?;
         let plans = self.compile(taps)?;
         let before: Vec<usize> = feeds.iter().map(|f| self.len(f.sequence)).collect::<Result<_, _>>()?;
-        let result = self.append_and_run(feeds, &before, plans, each);
+        let result = self.append_and_run(feeds, &before, plans, logits, each);
         if result.is_err() {
             for (feed, len) in feeds.iter().zip(&before) {
                 if self.len(feed.sequence).is_ok() {
@@ -97,12 +116,14 @@ impl Session {
         Ok(self.plans.len() - 1)
     }
 
+    /// With `each`, `logits` holds one run's at a time; without, those of all.
     fn append_and_run(
         &mut self,
         feeds: &[Feed<'_>],
         before: &[usize],
         plans: usize,
-        each: &mut dyn FnMut(&PartOutputs<'_>),
+        logits: &mut Vec<f32>,
+        mut each: Option<Each<'_>>,
     ) -> Result<(), EngineError> {
         let runs = self.split(feeds, before, plans)?;
         for feed in feeds {
@@ -117,32 +138,13 @@ impl Session {
             if self.cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            let outputs = self.run(&run, &self.plans[plans].1)?;
-            let (width, tokens) = (self.model.logits_width(), run.symbols().get(Symbol::T));
-            let (mut row, mut token) = (0, 0);
-            for (part, owner) in run.parts.iter().zip(owners) {
-                let of_part = |all: &'_ [f32]| {
-                    let width = all.len() / tokens;
-                    token * width..(token + part.len()) * width
-                };
-                let mut result = PartOutputs {
-                    owner,
-                    first: part.start - before[owner],
-                    count: part.len(),
-                    logits: &[],
-                    taps: Vec::with_capacity(outputs.len()),
-                    context: run.symbols().get(Symbol::L),
-                };
-                for (name, values) in &outputs {
-                    if name == LOGITS {
-                        result.logits = &values[row * width..(row + part.outputs.len()) * width];
-                    } else {
-                        result.taps.push((name, &values[of_part(values)]));
-                    }
-                }
-                each(&result);
-                row += part.outputs.len();
-                token += part.len();
+            if each.is_some() {
+                logits.clear();
+            }
+            let taps = self.run(&run, plans, logits)?;
+            if let Some(each) = &mut each {
+                let width = self.model.logits_width();
+                hand_out(&run, &owners, before, (logits, width), &taps, each);
             }
         }
         Ok(())
@@ -263,40 +265,87 @@ impl Session {
         Ok(runs)
     }
 
-    /// One run of the device: its outputs by name, the logits `[O, width]` among them.
-    fn run(&self, run: &Run<'_>, plans: &Plans) -> Result<Vec<(String, Vec<f32>)>, EngineError> {
+    /// One run of the device. Its logits, `[O, width]`, are put behind those in `logits`; the other outputs come by name.
+    fn run(
+        &mut self,
+        run: &Run<'_>,
+        plans: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<Vec<(String, Vec<f32>)>, EngineError> {
         let symbols = run.symbols();
+        let plans = &self.plans[plans].1;
         let fits = |p: &&CompiledPlan| p.range.violation(&symbols).is_none();
         let plan = plans.compiled.iter().find(fits).expect("runs are split to fit the largest plan");
-        for input in &plan.inputs {
-            let contents = run.contents(*input, &*self.cache)?;
-            if !contents.is_empty() {
-                plans.inputs[input].write(0, &contents)?;
-            }
+        for (input, buffer) in &plan.inputs {
+            self.staging.clear();
+            run.contents(*input, &*self.cache, &mut self.staging)?;
+            buffer.write(0, &self.staging)?;
         }
         if let Some(rotation) = &plans.rotation {
             rotation.write(run)?;
         }
         plan.plan.run(&symbols)?;
-        let mut results = Vec::with_capacity(plan.outputs.len());
-        for (name, ty) in &plan.outputs {
-            let size = ty.bytes(&symbols).expect("it is no more than the buffer, which has the largest size");
-            let mut bytes = vec![0u8; size];
-            if !bytes.is_empty() {
-                plans.outputs[name].read(0, &mut bytes)?;
-                results.push((name.clone(), floats(&bytes)));
+        let mut taps = Vec::new();
+        let mut waited = false;
+        for output in &plan.outputs {
+            let size = output.ty.bytes(&symbols).expect("it is no more than the buffer, which has the largest size");
+            if size == 0 {
+                continue;
             }
+            if output.name == LOGITS {
+                read(output, size, logits)?;
+            } else {
+                let mut values = Vec::new();
+                read(output, size, &mut values)?;
+                taps.push((output.name.clone(), values));
+            }
+            waited = true;
         }
-        if results.is_empty() {
+        if !waited {
             self.model.device().sync()?;
         }
-        Ok(results)
+        Ok(taps)
+    }
+}
+
+/// Who gets what the parts of the runs left.
+type Each<'a> = &'a mut dyn FnMut(&PartOutputs<'_>);
+
+/// Gives each part of a run its rows of the logits, `[O, width]`, and of the taps.
+fn hand_out(
+    run: &Run<'_>,
+    owners: &[usize],
+    before: &[usize],
+    (logits, width): (&[f32], usize),
+    taps: &[(String, Vec<f32>)],
+    each: &mut dyn FnMut(&PartOutputs<'_>),
+) {
+    let (tokens, context) = (run.symbols().get(Symbol::T), run.symbols().get(Symbol::L));
+    let (mut row, mut token) = (0, 0);
+    for (part, owner) in run.parts.iter().zip(owners) {
+        let of_part = |values: &'_ [f32]| {
+            let width = values.len() / tokens;
+            token * width..(token + part.len()) * width
+        };
+        each(&PartOutputs {
+            owner: *owner,
+            first: part.start - before[*owner],
+            count: part.len(),
+            logits: logits.get(row * width..(row + part.outputs.len()) * width).unwrap_or_default(),
+            taps: taps.iter().map(|(name, values)| (name.as_str(), &values[of_part(values)])).collect(),
+            context,
+        });
+        row += part.outputs.len();
+        token += part.len();
     }
 }
 
 /// The graph's output of logits.
 const LOGITS: &str = "logits";
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()
+/// Puts the first `size` bytes of an output behind `values`.
+fn read(output: &PlanOutput, size: usize, values: &mut Vec<f32>) -> Result<(), EngineError> {
+    let begin = values.len();
+    values.resize(begin + size / size_of::<f32>(), 0.0);
+    Ok(output.buffer.read(0, bytemuck::cast_slice_mut(&mut values[begin..]))?)
 }

@@ -47,12 +47,8 @@ pub(crate) struct Plans {
     // Dropped first: a plan must not outlive the buffers it is bound to.
     /// The plan that fits every run comes last.
     pub compiled: Vec<CompiledPlan>,
-    /// Where each input of a step is written.
-    pub inputs: HashMap<StepInput, Buffer>,
     /// Rows for a rotary embedding that has no tables.
     pub rotation: Option<Rotation>,
-    /// Where each output is read, by its name; all are f32.
-    pub outputs: HashMap<String, Buffer>,
     /// The cache's planes, of all layers.
     pub planes: Vec<Plane>,
     /// What the device computes from core operations.
@@ -62,10 +58,19 @@ pub(crate) struct Plans {
 /// A compiled graph and what to write before it runs.
 pub(crate) struct CompiledPlan {
     pub plan: Plan,
-    pub inputs: Vec<StepInput>,
-    /// Its outputs by name.
-    pub outputs: Vec<(String, TensorType)>,
+    /// What is written before a run, and where.
+    pub inputs: Vec<(StepInput, Buffer)>,
+    /// What is read after it.
+    pub outputs: Vec<PlanOutput>,
     pub range: SymbolRange,
+}
+
+/// An output of a compiled graph; all are f32.
+pub(crate) struct PlanOutput {
+    pub name: String,
+    pub ty: TensorType,
+    /// Where it is read.
+    pub buffer: Buffer,
 }
 
 /// The memory behind one state of the graph.
@@ -102,29 +107,18 @@ impl Plans {
             buffers.allocate(graph, general.range())?;
         }
         let compiled = graphs.iter().map(|graph| buffers.compile(graph)).collect::<Result<_, _>>()?;
-        let (mut inputs, mut outputs) = (HashMap::new(), HashMap::new());
         let mut planes = Vec::new();
-        for (id, value) in general.bound_values() {
-            let name = if value.kind == ValueKind::Computed { &output_name(general, id) } else { &value.name };
-            match (value.kind, buffers.get(name)) {
-                (ValueKind::Step(input), Some(buffer)) => {
-                    inputs.insert(input, buffer.clone());
-                }
-                (ValueKind::State, Some(buffer)) => {
-                    let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
-                    let dtype = value.ty.dtype;
-                    let row_bytes = dtype.row_bytes(width).expect("a plane's type has no blocks");
-                    let (name, buffer) = (name.clone(), buffer.clone());
-                    planes.push(Plane { name, dtype, width, buffer, row_bytes });
-                }
-                (ValueKind::Computed, Some(buffer)) => {
-                    outputs.insert(name.clone(), buffer.clone());
-                }
-                _ => {}
+        for (_, value) in general.bound_values() {
+            if let (ValueKind::State, Some(buffer)) = (value.kind, buffers.get(&value.name)) {
+                let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
+                let dtype = value.ty.dtype;
+                let row_bytes = dtype.row_bytes(width).expect("a plane's type has no blocks");
+                let (name, buffer) = (value.name.clone(), buffer.clone());
+                planes.push(Plane { name, dtype, width, buffer, row_bytes });
             }
         }
         let rotation = Rotation::new(Rotary::new(model.config(), model.rope_divisors()), &buffers.by_name);
-        Ok(Plans { compiled, inputs, rotation, outputs, planes, lowered })
+        Ok(Plans { compiled, rotation, planes, lowered })
     }
 
     /// The range of the plan that fits every run.
@@ -314,19 +308,24 @@ impl Buffers<'_> {
         let mut inputs = Vec::new();
         for (id, value) in graph.bound_values() {
             let name = if value.kind == ValueKind::Computed { &output_name(graph, id) } else { &value.name };
-            let buffer = self.get(name).or_else(|| self.model.weight(name));
-            let buffer = buffer.ok_or_else(|| EngineError::Graph {
-                path: self.model.path().to_owned(),
-                source: camelid_core::graph::GraphError::Unbound(name.clone()),
-            })?;
+            let buffer = self.get(name).or_else(|| self.model.weight(name)).ok_or_else(|| self.unbound(name))?;
             bindings.push((id, buffer.clone(), 0));
             if let ValueKind::Step(input) = value.kind {
-                inputs.push(input);
+                inputs.push((input, buffer.clone()));
             }
         }
         let plan = self.model.device().compile(graph, &bindings)?;
-        let outputs = graph.outputs().iter().map(|o| (o.name.clone(), graph.value(o.value).ty)).collect();
+        let outputs = graph.outputs().iter().map(|o| {
+            let buffer = self.get(&o.name).ok_or_else(|| self.unbound(&o.name))?.clone();
+            Ok(PlanOutput { name: o.name.clone(), ty: graph.value(o.value).ty, buffer })
+        });
+        let outputs = outputs.collect::<Result<_, EngineError>>()?;
         Ok(CompiledPlan { plan, inputs, outputs, range: *graph.range() })
+    }
+
+    fn unbound(&self, name: &str) -> EngineError {
+        let source = camelid_core::graph::GraphError::Unbound(name.to_owned());
+        EngineError::Graph { path: self.model.path().to_owned(), source }
     }
 }
 

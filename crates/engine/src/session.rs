@@ -78,19 +78,33 @@ impl Outputs<'_> {
             Outputs::Rows(rows) => rows.binary_search(&index).is_ok(),
         }
     }
+
+    /// How many of `len` tokens give logits.
+    fn count(&self, len: usize) -> usize {
+        match self {
+            Outputs::None => 0,
+            Outputs::Last => 1,
+            Outputs::All => len,
+            Outputs::Rows(rows) => rows.len(),
+        }
+    }
 }
 
 /// Logits of a step: for each input, in order, a row for each token asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
     vocab_size: usize,
-    per_input: Vec<Vec<f32>>,
+    /// The rows of one input after the other.
+    values: Vec<f32>,
+    /// Where the values of each input end.
+    ends: Vec<usize>,
 }
 
 impl Logits {
     /// The rows of input `i`, row-major `[rows, vocab_size]`.
     pub fn of_input(&self, i: usize) -> &[f32] {
-        &self.per_input[i]
+        let begin = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.values[begin..self.ends[i]]
     }
 
     /// The last row of input `i`, `[vocab_size]`.
@@ -113,6 +127,8 @@ pub struct Session {
     pub(crate) options: SessionOptions,
     pub(crate) context_size: usize,
     pub(crate) cancel: CancelToken,
+    /// Contents of an input on their way to the device.
+    pub(crate) staging: Vec<u8>,
 }
 
 impl std::fmt::Debug for Session {
@@ -195,7 +211,7 @@ impl Session {
         let mut shared = Shared::default();
         let plans = vec![(taps, Plans::new(&model, options, &*cache, context_size, taps, &mut shared)?)];
         let cancel = CancelToken::default();
-        Ok(Session { plans, shared, cache, model, options: *options, context_size, cancel })
+        Ok(Session { plans, shared, cache, model, options: *options, context_size, cancel, staging: Vec::new() })
     }
 
     /// The model.
@@ -288,8 +304,13 @@ impl Session {
             })
             .collect();
         let vocab_size = self.model.config().vocab_size;
-        let mut logits = Logits { vocab_size, per_input: vec![Vec::new(); inputs.len()] };
-        self.feed(&feeds, Taps::default(), &mut |part| logits.per_input[part.owner].extend_from_slice(part.logits))?;
-        Ok(logits)
+        let mut values = Vec::new();
+        self.feed_for_logits(&feeds, &mut values)?;
+        let mut end = 0;
+        let ends = inputs.iter().map(|i| {
+            end += i.outputs.count(i.tokens.len()) * vocab_size;
+            end
+        });
+        Ok(Logits { vocab_size, ends: ends.collect(), values })
     }
 }

@@ -105,102 +105,106 @@ impl Run<'_> {
         )
     }
 
-    /// The bytes of one input, in the layout its documentation gives.
-    pub fn contents(&self, input: StepInput, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
+    /// Appends the bytes of one input to `out`, in the layout its documentation gives.
+    pub fn contents(&self, input: StepInput, cache: &dyn Cache, out: &mut Vec<u8>) -> Result<(), CacheError> {
         match input {
-            StepInput::Tokens => Ok(ints(self.parts.iter().flat_map(|p| match p.content {
-                Content::Tokens(ids) => ids.iter().map(|id| *id as usize).collect(),
-                Content::Embeds { .. } => Vec::new(),
-            }))),
-            StepInput::Positions => Ok(ints(self.each_token(|p, i| p.position(i)))),
+            StepInput::Tokens => {
+                for part in &self.parts {
+                    if let Content::Tokens(ids) = part.content {
+                        ints(out, ids.iter().map(|id| *id as usize));
+                    }
+                }
+            }
+            StepInput::Positions => ints(out, self.each_token().map(|(p, i)| p.position(i))),
             StepInput::Slot => {
-                let slots: Result<Vec<usize>, _> =
-                    self.each_token(|p, i| cache.slot(p.sequence, p.start + i)).into_iter().collect();
-                Ok(ints(slots?))
+                for (part, i) in self.each_token() {
+                    ints(out, [cache.slot(part.sequence, part.start + i)?]);
+                }
             }
             StepInput::BlockTable { blocks } => {
-                let mut table = vec![0i32; self.parts.len() * blocks];
-                for (part, row) in self.parts.iter().zip(table.chunks_mut(blocks)) {
-                    cache.block_table(part.sequence, row)?;
+                let mut row = vec![0i32; blocks];
+                for part in &self.parts {
+                    row.fill(0);
+                    cache.block_table(part.sequence, &mut row)?;
+                    bytes(out, row.iter().map(|block| block.to_ne_bytes()));
                 }
-                Ok(bytes(table.into_iter().map(i32::to_ne_bytes)))
             }
-            StepInput::SeqLen => Ok(ints(self.parts.iter().map(Part::end))),
-            StepInput::QStart => Ok(ints(self.starts())),
+            StepInput::SeqLen => ints(out, self.parts.iter().map(Part::end)),
+            StepInput::QStart => {
+                ints(out, self.starts());
+                ints(out, [self.parts.iter().map(Part::len).sum()]);
+            }
             StepInput::OutRow => {
-                let rows = self.starts().into_iter().zip(&self.parts);
-                Ok(ints(rows.flat_map(|(start, p)| p.outputs.iter().map(move |o| start + o))))
+                for (start, part) in self.starts().zip(&self.parts) {
+                    ints(out, part.outputs.iter().map(|o| start + o));
+                }
             }
-            StepInput::ContextRow { kv_heads } => self.context_rows(kv_heads, cache),
-            StepInput::ContextMask { window } => Ok(self.context_mask(window)),
-            StepInput::Embeds { .. } => Ok(self
-                .parts
-                .iter()
-                .flat_map(|p| match p.content {
-                    Content::Tokens(_) => &[],
-                    Content::Embeds { values, .. } => values,
-                })
-                .flat_map(|x| x.to_ne_bytes())
-                .collect()),
+            StepInput::ContextRow { kv_heads } => self.context_rows(kv_heads, cache, out)?,
+            StepInput::ContextMask { window } => self.context_mask(window, out),
+            StepInput::Embeds { .. } => {
+                for part in &self.parts {
+                    if let Content::Embeds { values, .. } = part.content {
+                        bytes(out, values.iter().map(|x| x.to_ne_bytes()));
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
-    /// Where each part's tokens begin among all of the run's, and after them the end.
-    fn starts(&self) -> Vec<usize> {
-        let mut starts = vec![0];
-        for part in &self.parts {
-            starts.push(starts[starts.len() - 1] + part.len());
-        }
-        starts
+    /// Where each part's tokens begin among all of the run's.
+    fn starts(&self) -> impl Iterator<Item = usize> {
+        let mut next = 0;
+        self.parts.iter().map(move |part| {
+            next += part.len();
+            next - part.len()
+        })
     }
 
-    fn each_token<T>(&self, f: impl Fn(&Part<'_>, usize) -> T) -> Vec<T> {
-        let f = &f;
-        self.parts.iter().flat_map(|p| (0..p.len()).map(move |i| f(p, i))).collect()
+    /// Every token of the run: its part, and its index there.
+    fn each_token(&self) -> impl Iterator<Item = (&Part<'_>, usize)> {
+        self.parts.iter().flat_map(|part| (0..part.len()).map(move |i| (part, i)))
     }
 
     /// `[T, kv_heads, L]`: see [`StepInput::ContextRow`].
-    fn context_rows(&self, kv_heads: usize, cache: &dyn Cache) -> Result<Vec<u8>, CacheError> {
+    fn context_rows(&self, kv_heads: usize, cache: &dyn Cache, out: &mut Vec<u8>) -> Result<(), CacheError> {
         let context = self.symbols().get(camelid_core::graph::Symbol::L);
-        let mut rows: Vec<i32> = Vec::new();
         for part in &self.parts {
             let slots: Vec<usize> = (0..part.end()).map(|j| cache.slot(part.sequence, j)).collect::<Result<_, _>>()?;
-            let mut token = Vec::with_capacity(kv_heads * context);
+            let mut token: Vec<i32> = Vec::with_capacity(kv_heads * context);
             for head in 0..kv_heads {
                 token.extend(slots.iter().map(|slot| index(slot * kv_heads + head)));
                 token.resize((head + 1) * context, -1);
             }
             for _ in 0..part.len() {
-                rows.extend_from_slice(&token);
+                bytes(out, token.iter().map(|row| row.to_ne_bytes()));
             }
         }
-        Ok(bytes(rows.into_iter().map(i32::to_ne_bytes)))
+        Ok(())
     }
 
     /// `[T, L]`: see [`StepInput::ContextMask`].
-    fn context_mask(&self, window: Option<usize>) -> Vec<u8> {
+    fn context_mask(&self, window: Option<usize>, out: &mut Vec<u8>) {
         let context = self.symbols().get(camelid_core::graph::Symbol::L);
-        let mut mask: Vec<f32> = Vec::new();
-        for part in &self.parts {
-            for i in 0..part.len() {
-                let row = mask.len();
-                match &part.mask {
-                    Some(rows) => mask.extend_from_slice(&rows.row(i)[..part.end()]),
-                    None => {
-                        let end = part.start + i + 1;
-                        mask.resize(row + end.saturating_sub(window.unwrap_or(end)), MASKED);
-                        mask.resize(row + end, 0.0);
-                    }
+        let mut row: Vec<f32> = Vec::with_capacity(context);
+        for (part, i) in self.each_token() {
+            row.clear();
+            match &part.mask {
+                Some(rows) => row.extend_from_slice(&rows.row(i)[..part.end()]),
+                None => {
+                    let end = part.start + i + 1;
+                    row.resize(end.saturating_sub(window.unwrap_or(end)), MASKED);
+                    row.resize(end, 0.0);
                 }
-                mask.resize(row + context, MASKED);
             }
+            row.resize(context, MASKED);
+            bytes(out, row.iter().map(|x| x.to_ne_bytes()));
         }
-        bytes(mask.into_iter().map(f32::to_ne_bytes))
     }
 }
 
-fn ints(values: impl IntoIterator<Item = usize>) -> Vec<u8> {
-    bytes(values.into_iter().map(|v| index(v).to_ne_bytes()))
+fn ints(out: &mut Vec<u8>, values: impl IntoIterator<Item = usize>) {
+    bytes(out, values.into_iter().map(|v| index(v).to_ne_bytes()));
 }
 
 /// Token ids, rows and lengths fit: a session's capacity is checked against `i32` when it is made.
@@ -208,8 +212,8 @@ fn index(value: usize) -> i32 {
     i32::try_from(value).expect("a session's indices fit in i32")
 }
 
-fn bytes(values: impl Iterator<Item = [u8; 4]>) -> Vec<u8> {
-    values.flatten().collect()
+fn bytes(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; 4]>) {
+    values.for_each(|value| out.extend_from_slice(&value));
 }
 
 #[cfg(test)]
@@ -217,8 +221,18 @@ mod tests {
     use super::*;
     use crate::cache::PagedCache;
 
-    fn decode(bytes: &[u8]) -> Vec<i32> {
-        bytes.chunks_exact(4).map(|b| i32::from_ne_bytes(b.try_into().unwrap())).collect()
+    fn contents(run: &Run<'_>, input: StepInput, cache: &dyn Cache) -> Vec<[u8; 4]> {
+        let mut bytes = Vec::new();
+        run.contents(input, cache, &mut bytes).unwrap();
+        bytes.as_chunks().0.to_vec()
+    }
+
+    fn indices(run: &Run<'_>, input: StepInput, cache: &dyn Cache) -> Vec<i32> {
+        contents(run, input, cache).into_iter().map(i32::from_ne_bytes).collect()
+    }
+
+    fn floats(run: &Run<'_>, input: StepInput, cache: &dyn Cache) -> Vec<f32> {
+        contents(run, input, cache).into_iter().map(f32::from_ne_bytes).collect()
     }
 
     /// Two sequences in a paged cache of 2-row blocks: three tokens of the first (its last two new), one of the other.
@@ -238,7 +252,7 @@ mod tests {
     #[test]
     fn a_ragged_batch_lies_flat() {
         fixture(|run, cache| {
-            let get = |input| decode(&run.contents(input, cache).unwrap());
+            let get = |input| indices(run, input, cache);
             assert_eq!(run.symbols(), SymbolValues::new(3, 2, 2, 3));
             assert_eq!(get(StepInput::Tokens), [7, 8, 9]);
             assert_eq!(get(StepInput::Positions), [1, 2, 0]);
@@ -254,16 +268,15 @@ mod tests {
     #[test]
     fn lowered_attention_gets_its_context_per_token_and_head() {
         fixture(|run, cache| {
-            let rows = decode(&run.contents(StepInput::ContextRow { kv_heads: 2 }, cache).unwrap());
-            let slots = decode(&run.contents(StepInput::Slot, cache).unwrap());
+            let rows = indices(run, StepInput::ContextRow { kv_heads: 2 }, cache);
+            let slots = indices(run, StepInput::Slot, cache);
             let first: Vec<i32> = rows[..6].to_vec();
             assert_eq!(first[1..3], [slots[0] * 2, slots[1] * 2], "head 0, the sequence's last two rows");
             assert_eq!(first[4..6], [slots[0] * 2 + 1, slots[1] * 2 + 1], "head 1");
             assert_eq!(rows[12..15], [slots[2] * 2, -1, -1], "a shorter sequence is padded");
 
             let seen = |window| -> Vec<bool> {
-                let bytes = run.contents(StepInput::ContextMask { window }, cache).unwrap();
-                bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap()) == 0.0).collect()
+                floats(run, StepInput::ContextMask { window }, cache).into_iter().map(|x| x == 0.0).collect()
             };
             assert_eq!(seen(None), [true, true, false, true, true, true, true, false, false]);
             assert_eq!(seen(Some(1)), [false, true, false, false, false, true, true, false, false]);
@@ -283,10 +296,7 @@ mod tests {
         let content = content.slice(1..2);
         let causal = Part { sequence: b, start: 2, content, positions: None, rope_length, outputs: vec![], mask: None };
         let run = Run { parts: vec![masked, causal] };
-        let get = |input| -> Vec<f32> {
-            let bytes = run.contents(input, &cache).unwrap();
-            bytes.chunks_exact(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect()
-        };
+        let get = |input| floats(&run, input, &cache);
         let mask = get(StepInput::ContextMask { window: None });
         assert_eq!(mask, [MASKED, -0.5, MASKED, 0.0, MASKED, MASKED, 0.0, 0.0, 0.0]);
         assert_eq!(get(StepInput::Embeds { hidden_size: 2 }), [1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
