@@ -5,7 +5,9 @@
 
 use std::cmp::Ordering;
 
-use super::filters::{Candidate, kth_score};
+use camelid_core::tokenizer::TokenId;
+
+use super::filters::{Candidate, Reach, kth_score};
 
 /// Tokens that top-h looks at.
 const TOP_H_TOKENS: usize = 100;
@@ -13,8 +15,11 @@ const TOP_H_TOKENS: usize = 100;
 /// Of the 100 most likely candidates keeps the most likely whose terms `-p ln p` add up to at most `share` of the
 /// entropy, and the first. `weight` of a score is in proportion to its probability.
 pub(super) fn top_h(candidates: &mut Vec<Candidate>, share: f64, weight: impl Fn(f64) -> f64) {
+    if candidates.len() > TOP_H_TOKENS {
+        candidates.select_nth_unstable_by(TOP_H_TOKENS - 1, Candidate::most_likely_first);
+        candidates.truncate(TOP_H_TOKENS);
+    }
     candidates.sort_unstable_by(Candidate::most_likely_first);
-    candidates.truncate(TOP_H_TOKENS);
     candidates.iter_mut().for_each(|c| c.weight = weight(c.score));
     let total: f64 = candidates.iter().map(|c| c.weight).sum();
     let term = |c: &Candidate| information_share(c.weight / total);
@@ -32,23 +37,27 @@ pub(super) fn top_h(candidates: &mut Vec<Candidate>, share: f64, weight: impl Fn
 /// Keeps the candidates whose information `-ln p` is nearest to the entropy: the fewest that together have the
 /// probability `mass`, those as near as the last of them, and at least `least`. All for a mass of 1.
 pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f64, least: usize) {
-    if mass >= 1.0 {
+    if mass >= 1.0 || least >= candidates.len() {
         return;
     }
     let total: f64 = candidates.iter().map(|c| c.weight).sum();
-    let entropy = entropy(candidates);
-    let distance = |c: &Candidate| (-libm::log(c.weight / total) - entropy).abs();
-    let mut order: Vec<(f64, Candidate)> = candidates.iter().map(|c| (distance(c), *c)).collect();
-    order.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.token.cmp(&b.1.token)));
-    let mut sum = 0.0;
-    let reached = order.iter().position(|(_, c)| {
-        sum += c.weight / total;
-        sum >= mass
-    });
-    let farthest = order[reached.unwrap_or(order.len() - 1)].0;
-    let near = order.partition_point(|(distance, _)| *distance <= farthest);
-    order.truncate(near.max(least));
-    *candidates = order.into_iter().map(|(_, c)| c).collect();
+    // The logarithm of each probability serves the entropy and the distance from it.
+    let mut rated: Vec<(f64, Candidate)> = candidates.iter().map(|c| (libm::log(c.weight / total), *c)).collect();
+    let terms = rated.iter().map(|(log, c)| if c.weight / total > 0.0 { -(c.weight / total) * log } else { 0.0 });
+    let entropy: f64 = terms.sum();
+    rated.iter_mut().for_each(|(log, _)| *log = (-*log - entropy).abs());
+    let nearest_first = |a: &(f64, Candidate), b: &(f64, Candidate)| {
+        a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.token.cmp(&b.1.token))
+    };
+    let reach = Reach { mass, total: 1.0, least: 1 };
+    let mut farthest = reach.last(&rated, |(distance, _)| *distance, |(_, c)| c.weight / total, nearest_first);
+    // All that are as near as the last one are kept.
+    farthest.1.token = TokenId::MAX;
+    if least > rated.iter().filter(|r| nearest_first(r, &farthest).is_le()).count() {
+        farthest = *rated.select_nth_unstable_by(least - 1, nearest_first).1;
+    }
+    rated.retain(|r| nearest_first(r, &farthest).is_le());
+    *candidates = rated.into_iter().map(|(_, c)| c).collect();
     candidates.sort_unstable_by_key(|c| c.token);
 }
 

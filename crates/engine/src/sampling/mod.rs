@@ -37,7 +37,9 @@
 
 mod constraints;
 mod error;
+mod exp;
 mod filters;
+mod greedy;
 mod informative;
 mod logprobs;
 mod params;
@@ -114,14 +116,14 @@ impl Sampler {
     /// A [`SamplingError`] for logits that are no distribution (NaN, none above -inf) and for ids outside of the
     /// vocabulary in `history` or in the logit bias.
     pub fn sample(&mut self, logits: &[f32], history: &[TokenId], prompt_len: usize) -> Result<Sampled, SamplingError> {
-        self.score(logits, history, prompt_len)?;
         if self.params.temperature == 0.0 {
-            return Ok(Sampled { token: self.greedy()?, logprob: 0.0 });
+            return Ok(Sampled { token: self.greedy(logits, history, prompt_len)?, logprob: 0.0 });
         }
+        self.score(logits, history, prompt_len)?;
         let kept = filters::filter(&self.scores, &self.params, 1)?;
         let index = (history.len() - prompt_len) as u64;
-        let chosen = choose(&kept, rng::uniform(self.params.seed, index));
         let total: f64 = kept.iter().map(|c| c.weight).sum();
+        let chosen = choose(&kept, total, rng::uniform(self.params.seed, index));
         Ok(Sampled { token: chosen.token, logprob: libm::log(chosen.weight / total) })
     }
 
@@ -136,10 +138,10 @@ impl Sampler {
         history: &[TokenId],
         prompt_len: usize,
     ) -> Result<Vec<(TokenId, f64)>, SamplingError> {
-        self.score(logits, history, prompt_len)?;
         if self.params.temperature == 0.0 {
-            return Ok(vec![(self.greedy()?, 1.0)]);
+            return Ok(vec![(self.greedy(logits, history, prompt_len)?, 1.0)]);
         }
+        self.score(logits, history, prompt_len)?;
         let kept = filters::filter(&self.scores, &self.params, 1)?;
         let total: f64 = kept.iter().map(|c| c.weight).sum();
         Ok(kept.into_iter().map(|c| (c.token, c.weight / total)).collect())
@@ -207,22 +209,26 @@ impl Sampler {
     }
 
     /// The lowest id among those of the highest score.
-    fn greedy(&self) -> Result<TokenId, SamplingError> {
-        let (id, _) = self
-            .scores
-            .iter()
-            .enumerate()
-            .fold((0, f64::NEG_INFINITY), |best, (id, score)| if *score > best.1 { (id, *score) } else { best });
-        if self.scores[id] == f64::NEG_INFINITY {
-            return Err(SamplingError::NothingLeft { vocab_size: self.scores.len() });
+    fn greedy(&mut self, logits: &[f32], history: &[TokenId], prompt_len: usize) -> Result<TokenId, SamplingError> {
+        let nothing = SamplingError::NothingLeft { vocab_size: logits.len() };
+        if self.params.keeps_scores() {
+            // Nothing moves a score: the logits are looked at once, where they lie. What is wrong with them is said below.
+            if let Some(id) = greedy::first_highest(logits)
+                && prompt_len <= history.len()
+            {
+                return if logits[id] > f32::NEG_INFINITY { Ok(id as TokenId) } else { Err(nothing) };
+            }
         }
-        Ok(id as TokenId)
+        self.score(logits, history, prompt_len)?;
+        match greedy::first_highest(&self.scores) {
+            Some(id) if self.scores[id] > f64::NEG_INFINITY => Ok(id as TokenId),
+            _ => Err(nothing),
+        }
     }
 }
 
 /// The first candidate whose cumulative weight exceeds `uniform`'s share of the total.
-fn choose(kept: &[Candidate], uniform: f64) -> &Candidate {
-    let total: f64 = kept.iter().map(|c| c.weight).sum();
+fn choose(kept: &[Candidate], total: f64, uniform: f64) -> &Candidate {
     let target = uniform * total;
     let mut cumulative = 0.0;
     let mut last = &kept[0];
@@ -239,7 +245,7 @@ fn choose(kept: &[Candidate], uniform: f64) -> &Candidate {
 
 /// `x - ln(sum(exp(x)))`; infinite ones share alike, and where all are -inf they stay.
 fn log_softmax(scores: &mut [f64]) {
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let max = filters::highest(scores);
     if max == f64::NEG_INFINITY {
         return;
     }
@@ -251,10 +257,12 @@ fn check_logits(logits: &[f32]) -> Result<(), SamplingError> {
     if logits.is_empty() {
         return Err(SamplingError::NoLogits);
     }
-    match logits.iter().position(|l| l.is_nan()) {
-        None => Ok(()),
-        Some(index) => Err(SamplingError::Nan { index, vocab_size: logits.len() }),
+    // A run of them at a time, without looking which.
+    if !logits.chunks(1024).any(|chunk| chunk.iter().fold(false, |any, l| any | l.is_nan())) {
+        return Ok(());
     }
+    let index = logits.iter().position(|l| l.is_nan()).unwrap_or(0);
+    Err(SamplingError::Nan { index, vocab_size: logits.len() })
 }
 
 #[cfg(test)]
@@ -401,8 +409,9 @@ mod tests {
             Candidate { token: 4, score: 0.0, weight: 0.2 },
             Candidate { token: 5, score: 0.0, weight: 0.0 },
         ];
-        assert_eq!(choose(&kept, 1.0).token, 4);
-        assert_eq!(choose(&kept, 0.0).token, 3);
-        assert_eq!(choose(&kept, 0.34).token, 4);
+        let total = 0.1 + 0.2;
+        assert_eq!(choose(&kept, total, 1.0).token, 4);
+        assert_eq!(choose(&kept, total, 0.0).token, 3);
+        assert_eq!(choose(&kept, total, 0.34).token, 4);
     }
 }

@@ -114,6 +114,17 @@ impl SamplingParams {
     }
 }
 
+impl SamplingParams {
+    /// Whether no rule above the temperature changes a score.
+    pub(super) fn keeps_scores(&self) -> bool {
+        self.repetition_penalty == 1.0
+            && self.presence_penalty == 0.0
+            && self.frequency_penalty == 0.0
+            && self.logit_bias.is_empty()
+            && self.constraints == Constraints::default()
+    }
+}
+
 const CUTOFF: &str = "be at least 0 and below 1 (0 keeps all)";
 const TEMPERATURE: &str = "be a number of at least 0 (0 always takes the most likely token)";
 
