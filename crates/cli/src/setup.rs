@@ -68,13 +68,21 @@ impl Setup {
     /// As [`Setup::model`], of another checkpoint; the bundled one if `None`.
     pub fn model_at(&self, path: Option<&Path>) -> Result<Arc<Model>, Error> {
         let device = self.device()?;
-        let (checkpoint, tokenizer) = source::open(path)?;
+        let checkpoint = source::checkpoint(path)?;
         let bar = loading_bar();
         let options = LoadOptions { may_repack: self.config.engine.repack != Some(Repack::Never) };
-        let model = Model::load(&checkpoint, tokenizer, device, options, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })?;
+        // A vocabulary of 50,000 tokens takes as long as the weights, if these are not repacked: both at once.
+        let (model, tokenizer) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| source::tokenizer_of(&checkpoint, path));
+            let model = Model::load(&checkpoint, None, device, options, &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            });
+            (model, tokenizer.join())
+        });
+        // Its panic is this thread's.
+        let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let model = model?.with_tokenizer(tokenizer);
         bar.finish_and_clear();
         Ok(Arc::new(model))
     }

@@ -10,10 +10,25 @@ use crate::{Error, bundled};
 
 /// The checkpoint at `path` with its tokenizer, or the bundled one. `path` may be the name of a model that was pulled.
 pub fn open(path: Option<&Path>) -> Result<(Checkpoint, Option<HfTokenizer>), Error> {
-    let Some(path) = path else { return Ok((bundled::checkpoint()?, Some(bundled::tokenizer()?))) };
-    let checkpoint = Checkpoint::open(locate(path)?)?;
-    let tokenizer = camelid_engine::tokenizer::load(&checkpoint)?;
+    let checkpoint = checkpoint(path)?;
+    let tokenizer = tokenizer_of(&checkpoint, path)?;
     Ok((checkpoint, tokenizer))
+}
+
+/// The checkpoint at `path`, or the bundled one, as [`open`].
+pub fn checkpoint(path: Option<&Path>) -> Result<Checkpoint, Error> {
+    match path {
+        None => bundled::checkpoint(),
+        Some(path) => Ok(Checkpoint::open(locate(path)?)?),
+    }
+}
+
+/// The tokenizer of the checkpoint that [`checkpoint`] gave for `path`.
+pub fn tokenizer_of(checkpoint: &Checkpoint, path: Option<&Path>) -> Result<Option<HfTokenizer>, Error> {
+    match path {
+        None => bundled::tokenizer().map(Some),
+        Some(_) => Ok(camelid_engine::tokenizer::load(checkpoint)?),
+    }
 }
 
 /// The tokenizer at `path`, or the bundled one. Where there is no model, a folder or a file with a tokenizer will do.

@@ -23,9 +23,11 @@ fn the_bundled_model_tells_a_story() {
     let text = json["text"].as_str().unwrap();
     assert!(text.split_whitespace().count() >= 10, "{text:?}");
     assert!(text.is_ascii(), "{text:?}");
-    for timing in ["load_s", "prefill_s", "prefill_tokens_per_s", "decode_tokens_per_s"] {
+    for timing in ["load_s", "prefill_s", "first_token_s", "prefill_tokens_per_s", "decode_tokens_per_s"] {
         assert!(json["timings"][timing].as_f64().unwrap() > 0.0, "{timing}");
     }
+    let bytes: u64 = json["weight_bytes"].as_object().unwrap().values().map(|v| v.as_u64().unwrap()).sum();
+    assert!(bytes > 100_000, "{bytes} bytes of weights");
     let plain = stdout(camelid(&args[..4]));
     assert_eq!(plain.trim_end_matches('\n'), text.trim_end_matches('\n'), "the stream is the text");
 }

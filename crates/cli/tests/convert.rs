@@ -64,10 +64,46 @@ fn quantized_files_run() {
         let report = stdout(camelid(work.path(), &["quantize", "--to", kind, &file, "--json"]));
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["tensors"], 56);
+        let (all, classes) = (&report["rmse"]["all"], &report["rmse"]["classes"]);
+        let relative = all["relative"].as_f64().unwrap();
+        let bounds = if ["q8_0", "q6_k"].contains(&kind) { 1e-4..0.02 } else { 0.02..0.2 };
+        assert!(bounds.contains(&relative), "{kind}: {relative}");
+        assert_eq!(
+            (&classes["attn_norm.weight"]["rmse"], &classes["attn_norm.weight"]["types"]),
+            (&json!(0.0), &json!(["f32"]))
+        );
+        assert!(classes["ffn_down.weight"]["rmse"].as_f64().unwrap() > 0.0);
         assert_eq!(tokens(work.path(), &["--model", &file]).as_array().unwrap().len(), 24, "{kind}");
     }
     let size = |name: &str| fs::metadata(work.path().join(name)).unwrap().len();
     assert!(size("q4_0.gguf") < size("q8_0.gguf") * 7 / 10);
+}
+
+#[test]
+fn what_quantizing_costs_is_measured_on_a_text() {
+    let work = tempfile::tempdir().unwrap();
+    fs::write(work.path().join("text"), "Once upon a time there was a little dog. The dog had a big red ball.")
+        .unwrap();
+    let run = |extra: &[&str]| {
+        stdout(camelid(
+            work.path(),
+            &[&["quantize", "--to", "q4_0", "x.gguf", "--force", "--kl", "text"], extra].concat(),
+        ))
+    };
+    let report: Value = serde_json::from_str(&run(&["--json"])).unwrap();
+    let kl = report["against"]["kl"]["mean"].as_f64().unwrap();
+    assert!(kl > 1e-6 && kl < 1.0, "{kl}");
+    assert_eq!(report["against"]["model"], "(bundled)");
+    let text = run(&[]);
+    for part in ["RMSE of the weights", "ffn_down.weight", "KL(base || model)", "same top token"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // The same file against the file itself.
+    stdout(camelid(work.path(), &["quantize", "--to", "q8_0", "a.gguf"]));
+    let args = ["quantize", "--model", "a.gguf", "--to", "f32", "b.gguf", "--kl", "text", "--json"];
+    let report: Value = serde_json::from_str(&stdout(camelid(work.path(), &args))).unwrap();
+    assert_eq!(report["rmse"]["all"]["rmse"], 0.0);
+    assert!(report["against"]["kl"]["max"].as_f64().unwrap() < 1e-9);
 }
 
 #[test]

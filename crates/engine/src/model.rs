@@ -158,6 +158,11 @@ impl Model {
         })
     }
 
+    /// The same with this tokenizer: who has one made while the weights are loaded hands it in afterwards.
+    pub fn with_tokenizer(self, tokenizer: Option<HfTokenizer>) -> Model {
+        Model { tokenizer, ..self }
+    }
+
     /// Where the checkpoint is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,7 +7,7 @@ use camelid_weights::meta::{self, LlamaVersion, MetaOptions};
 use camelid_weights::write::{self, FolderOptions, GgufOptions, GgufType, OnProgress, Progress, Report};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Error, bundled};
 
@@ -101,7 +101,7 @@ impl Convert {
             return Err("--llama-version and --instruct describe a checkpoint of Meta's: add --from meta".into());
         }
         let report = match to {
-            To::Gguf => gguf(checkpoint, &self.out, &self.dtype, "--dtype", self.force)?,
+            To::Gguf => gguf(checkpoint, &self.out, &self.dtype, "--dtype", self.force, false)?,
             To::Hf => {
                 let checkpoint = checkpoint.ok_or("give the checkpoint that is to be converted: --model PATH")?;
                 let checkpoint = Checkpoint::open(checkpoint)?;
@@ -116,8 +116,16 @@ impl Convert {
     }
 }
 
-/// Writes the checkpoint at `path`, or the bundled one, as a GGUF file; `flag` gave the name of the type.
-pub fn gguf(path: Option<&Path>, out: &Path, dtype: &str, flag: &str, force: bool) -> Result<Report, Error> {
+/// Writes the checkpoint at `path`, or the bundled one, as a GGUF file; `flag` gave the name of the type. With `measure` the
+/// report says how far the weights are from what they were.
+pub fn gguf(
+    path: Option<&Path>,
+    out: &Path,
+    dtype: &str,
+    flag: &str,
+    force: bool,
+    measure: bool,
+) -> Result<Report, Error> {
     let kind = GgufType::from_name(dtype).ok_or_else(|| {
         let known: Vec<_> = GgufType::names().collect();
         format!("{flag} {dtype}: the types of a GGUF file are {}", known.join(", "))
@@ -125,6 +133,7 @@ pub fn gguf(path: Option<&Path>, out: &Path, dtype: &str, flag: &str, force: boo
     let mut options = GgufOptions::default();
     options.kind = kind;
     options.force = force;
+    options.measure = measure;
     let checkpoint = match path {
         Some(path) => Checkpoint::open(path)?,
         None => {
@@ -150,14 +159,18 @@ fn with_bar(convert: impl FnOnce(OnProgress<'_>) -> Result<Report, Error>) -> Re
     report
 }
 
+/// What was made.
+pub fn report_json(report: &Report) -> Value {
+    json!({
+        "path": report.path.display().to_string(), "tensors": report.tensors, "bytes": report.bytes,
+        "files": report.files, "notes": report.notes,
+    })
+}
+
 /// Prints what was made.
 pub fn show(report: &Report, as_json: bool) -> Result<(), Error> {
     if as_json {
-        let json = json!({
-            "path": report.path.display().to_string(), "tensors": report.tensors, "bytes": report.bytes,
-            "files": report.files, "notes": report.notes,
-        });
-        outln!("{}", serde_json::to_string_pretty(&json)?);
+        outln!("{}", serde_json::to_string_pretty(&report_json(report))?);
         return Ok(());
     }
     for note in &report.notes {

@@ -140,6 +140,7 @@ fn print_json(
         .map(|g| json!({"tokens": g.tokens, "text": g.text, "finish_reason": g.finish_reason.name(), "score": g.score}))
         .collect();
     let generation = &generations[0];
+    let weights = model.report();
     let guessed = timings.speculated;
     let object = json!({
         "model": model.path().display().to_string(),
@@ -151,6 +152,8 @@ fn print_json(
         "score": generation.score,
         "sequences": sequences,
         "seed": seed,
+        "weight_bytes": {"aliased": weights.bytes_aliased, "copied": weights.bytes_copied,
+                         "repacked": weights.bytes_repacked},
         "speculation": {
             "rounds": guessed.rounds,
             "drafted": guessed.drafted,
@@ -160,6 +163,7 @@ fn print_json(
         "timings": {
             "load_s": load_time.as_secs_f64(),
             "prefill_s": timings.prefill.as_secs_f64(),
+            "first_token_s": (load_time + timings.prefill).as_secs_f64(),
             "prefill_tokens_per_s": timings.prefill_tokens_per_s(),
             "decode_tokens_per_s": timings.decode_tokens_per_s(),
         },

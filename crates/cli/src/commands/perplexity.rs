@@ -24,26 +24,42 @@ use crate::setup::Setup;
 #[derive(Args, Debug)]
 pub struct PerplexityCommand {
     #[command(flatten)]
-    run: RunFlags,
+    pub run: RunFlags,
     /// Text in UTF-8; `-` reads standard input
     #[arg(long, value_name = "TEXT")]
-    file: PathBuf,
+    pub file: PathBuf,
     /// Tokens in a window [default: --context-size, else what the model was made for]
     #[arg(long, value_name = "N")]
-    context: Option<usize>,
+    pub context: Option<usize>,
     /// Tokens from the beginning of one window to that of the next [default: 512, at most the context]
     #[arg(long, value_name = "N")]
-    stride: Option<usize>,
+    pub stride: Option<usize>,
     /// Model to compare the predictions with: KL divergence and how often the likeliest token is the same
     #[arg(long, value_name = "BASE")]
-    against: Option<PathBuf>,
+    pub against: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// The stride of the page.
 const STRIDE: usize = 512;
+
+/// The model that another is compared with.
+pub enum Base<'a> {
+    Bundled,
+    At(&'a Path),
+}
+
+impl Base<'_> {
+    /// What it is called.
+    fn path(&self) -> &Path {
+        match self {
+            Base::Bundled => Path::new("(bundled)"),
+            Base::At(path) => path,
+        }
+    }
+}
 
 /// What was measured.
 enum Outcome {
@@ -51,8 +67,48 @@ enum Outcome {
     Two(Box<Comparison>),
 }
 
+/// What was measured, and how.
+struct Measured {
+    setup: Setup,
+    model: Arc<Model>,
+    windows: Windows,
+    outcome: Outcome,
+    /// Tokens a second.
+    speed: f64,
+}
+
 impl PerplexityCommand {
     pub fn run(self) -> Result<(), Error> {
+        let measured = self.measure(self.against.as_deref().map(Base::At))?;
+        let Measured { windows, speed, .. } = measured;
+        if self.json {
+            outln!("{}", serde_json::to_string_pretty(&self.result(&measured))?);
+            return Ok(());
+        }
+        match &measured.outcome {
+            Outcome::One(p) => print_perplexity(p, windows)?,
+            Outcome::Two(c) => {
+                print_perplexity(&c.model, windows)?;
+                print_comparison(c)?;
+            }
+        }
+        outln!("{speed:.1} tokens/s");
+        Ok(())
+    }
+
+    /// How far the model is from `base`: printed, or as JSON, for another command.
+    pub fn comparison(&self, base: Base<'_>) -> Result<Option<Value>, Error> {
+        let path = base.path().to_owned();
+        let measured = self.measure(Some(base))?;
+        let Outcome::Two(comparison) = &measured.outcome else { return Ok(None) };
+        if !self.json {
+            print_perplexity(&comparison.model, measured.windows)?;
+            print_comparison(comparison)?;
+        }
+        Ok(Some(comparison_json(&path, comparison)))
+    }
+
+    fn measure(&self, against: Option<Base<'_>>) -> Result<Measured, Error> {
         let setup = Setup::new(&self.run, self.run.overrides())?;
         let text = read_text(&self.file)?;
         let model = setup.model()?;
@@ -69,17 +125,17 @@ impl PerplexityCommand {
             bar.set_message(format!("{:.0} tokens/s", so_far as f64 / start.elapsed().as_secs_f64()));
             computed = so_far;
         };
-        let outcome = match &self.against {
+        let outcome = match &against {
             None => Outcome::One(perplexity(&mut session, &tokens, windows, &mut progress)?),
-            Some(path) => {
-                let base = self.base(path)?;
+            Some(against) => {
+                let base = self.base(against)?;
                 if let Ok(other) = encode(&base, &text)
                     && other != tokens
                 {
                     return Err(format!(
                         "{}: its tokenizer divides the text otherwise than that of {}: predictions of different tokens \
                          cannot be compared",
-                        path.display(),
+                        against.path().display(),
                         model.path().display()
                     )
                     .into());
@@ -90,20 +146,7 @@ impl PerplexityCommand {
         };
         bar.finish_and_clear();
         let speed = computed as f64 / start.elapsed().as_secs_f64();
-        if self.json {
-            let result = self.result(&setup, &model, windows, &outcome, speed);
-            outln!("{}", serde_json::to_string_pretty(&result)?);
-            return Ok(());
-        }
-        match &outcome {
-            Outcome::One(p) => print_perplexity(p, windows)?,
-            Outcome::Two(c) => {
-                print_perplexity(&c.model, windows)?;
-                print_comparison(c)?;
-            }
-        }
-        outln!("{speed:.1} tokens/s");
-        Ok(())
+        Ok(Measured { setup, model, windows, outcome, speed })
     }
 
     fn windows(&self, setup: &Setup, model: &Model, tokens: usize) -> Result<Windows, Error> {
@@ -130,13 +173,16 @@ impl PerplexityCommand {
     }
 
     /// The model to compare with, on the same backend.
-    fn base(&self, path: &Path) -> Result<Arc<Model>, Error> {
-        let mut overrides = self.run.overrides();
-        overrides.model = Some(path.to_owned());
-        Setup::new(&self.run, overrides)?.model()
+    fn base(&self, base: &Base<'_>) -> Result<Arc<Model>, Error> {
+        let path = match base {
+            Base::Bundled => None,
+            Base::At(path) => Some(*path),
+        };
+        Setup::new(&self.run, self.run.overrides())?.model_at(path)
     }
 
-    fn result(&self, setup: &Setup, model: &Model, windows: Windows, outcome: &Outcome, speed: f64) -> Value {
+    fn result(&self, measured: &Measured) -> Value {
+        let Measured { setup, model, windows, outcome, speed } = measured;
         let own = match outcome {
             Outcome::One(p) => p,
             Outcome::Two(c) => &c.model,

@@ -137,7 +137,7 @@ pub fn to_hugging_face(
         None => notes.push("there is no tokenizer.model, neither beside the weights nor in the folder above".into()),
     }
     let (path, files, bytes) = folder_out.commit()?;
-    Ok(Report { path, tensors: planned.len(), bytes, files, notes })
+    Ok(Report { path, tensors: planned.len(), bytes, files, notes, classes: Vec::new() })
 }
 
 /// `tokenizer.model` beside the weights, or above, where the first LLaMA has it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use camelid_core::DType;
 use serde_json::{Map, Value, json};
 
+use super::deviation::Deviation;
 use super::rows::Planned;
 use super::staging::{StagedFile, StagedFolder};
 use super::{OnProgress, Progress};
@@ -93,7 +94,7 @@ impl Folder {
             let mut file = self.staged.file(&name)?;
             file.write(&header(tensors, sizes))?;
             for (tensor, size) in tensors.iter().zip(sizes) {
-                let written = write_tensor(&mut file, tensor, &mut done, total, progress)?;
+                let written = write_tensor(&mut file, tensor, None, &mut done, total, progress)?;
                 check_length(&self.path, tensor, written, *size)?;
                 weight_map.insert(tensor.name.clone(), json!(name));
             }
@@ -122,16 +123,17 @@ impl Folder {
     }
 }
 
-/// Writes one tensor; the bytes it took.
+/// Writes one tensor; the bytes it took. What its weights are off is added to `deviation` if that is asked for.
 pub(super) fn write_tensor(
     file: &mut StagedFile,
     tensor: &Planned<'_>,
+    deviation: Option<&mut Deviation>,
     done: &mut u64,
     total: u64,
     progress: OnProgress<'_>,
 ) -> Result<u64, WeightsError> {
     let mut written = 0;
-    tensor.stream(&mut |piece| {
+    tensor.stream(deviation, &mut |piece| {
         file.write(piece)?;
         written += piece.len() as u64;
         *done += piece.len() as u64;

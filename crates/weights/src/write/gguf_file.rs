@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::OnProgress;
+use super::deviation::{Deviation, TensorClass};
 use super::folder::{check_length, write_tensor};
 use super::rows::Planned;
 use super::staging::StagedFile;
@@ -95,12 +96,13 @@ impl Kvs {
     }
 }
 
-/// Writes a file; its path, and the bytes of its tensors.
+/// Writes a file; its path, and the bytes of its tensors. What their weights are off is put into `classes` if it is given.
 pub(super) fn write(
     path: &Path,
     force: bool,
     metadata: &Kvs,
     tensors: &[Planned<'_>],
+    mut classes: Option<&mut Vec<TensorClass>>,
     progress: OnProgress<'_>,
 ) -> Result<(PathBuf, u64), WeightsError> {
     let mut header = MAGIC.to_vec();
@@ -135,7 +137,11 @@ pub(super) fn write(
     let mut file = StagedFile::create(path, force)?;
     file.write(&header)?;
     for (tensor, size) in tensors.iter().zip(&sizes) {
-        let written = write_tensor(&mut file, tensor, &mut done, total, progress)?;
+        let mut deviation = classes.is_some().then(Deviation::default);
+        let written = write_tensor(&mut file, tensor, deviation.as_mut(), &mut done, total, progress)?;
+        if let (Some(classes), Some(deviation)) = (classes.as_deref_mut(), deviation) {
+            TensorClass::count(classes, &tensor.name, tensor.dtype, deviation);
+        }
         check_length(path, tensor, written, *size)?;
         let padding = size.next_multiple_of(ALIGNMENT) - size;
         file.write(&[0; ALIGNMENT as usize][..padding as usize])?;

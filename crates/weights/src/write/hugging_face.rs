@@ -110,7 +110,7 @@ pub fn to_hugging_face(
         }
     }
     let (path, files, bytes) = folder.commit()?;
-    Ok(Report { path, tensors: planned.len(), bytes, files, notes })
+    Ok(Report { path, tensors: planned.len(), bytes, files, notes, classes: Vec::new() })
 }
 
 /// The type of the embeddings, or F32 if they are quantized.

@@ -4,6 +4,7 @@
 //! model of any size is converted in the same memory. Files appear under their names only when they are whole
 //! (`staging`). Start reading at [`to_gguf()`] and [`to_hugging_face()`]; Meta's own format is [`crate::meta`].
 
+mod deviation;
 mod folder;
 mod gguf_file;
 mod gguf_metadata;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use camelid_core::DType;
 
+pub use deviation::{Deviation, TensorClass};
 pub use gguf_types::GgufType;
 pub use hugging_face::{FolderOptions, to_hugging_face};
 pub use to_gguf::{GgufOptions, to_gguf};
@@ -49,7 +51,7 @@ pub struct Progress<'a> {
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress<'_>);
 
 /// What a conversion made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// The folder or file.
@@ -62,6 +64,8 @@ pub struct Report {
     pub files: usize,
     /// What was decided on the way and may surprise: a type that did not fit, a tokenizer that is not there.
     pub notes: Vec<String>,
+    /// How far the weights are from what they were, by the part their tensors play, where [`GgufOptions::measure`] asks.
+    pub classes: Vec<TensorClass>,
 }
 
 /// The type that tensors of a Hugging Face folder get, by name; `None` for names of other types.

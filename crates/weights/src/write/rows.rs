@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use camelid_core::quant::QuantError;
 use camelid_core::{DType, quant};
+use rayon::prelude::*;
 
+use super::deviation::Deviation;
 use crate::error::shown;
 use crate::gguf::permute::HeadPermutation;
 use crate::{TensorInfo, WeightsError};
@@ -193,33 +196,123 @@ impl Planned<'_> {
         self.dtype.row_bytes(elements).map(|n| n as u64)
     }
 
-    /// Gives its bytes in the new type to `sink`, piece by piece.
-    pub(crate) fn stream(&self, sink: &mut dyn FnMut(&[u8]) -> Result<(), WeightsError>) -> Result<(), WeightsError> {
+    /// Gives its bytes in the new type to `sink`, piece by piece; what they are off is added to `deviation` if that is asked
+    /// for. Every core takes a share of a piece; the bytes and sums do not depend on how many there are.
+    pub(crate) fn stream(
+        &self,
+        mut deviation: Option<&mut Deviation>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), WeightsError>,
+    ) -> Result<(), WeightsError> {
         let (from, rows) = (self.rows.dtype(), self.rows.rows());
         let elements: usize = self.shape().iter().product();
         // As f32 a row takes the most.
         let row_bytes = elements / rows.max(1) * 4;
         let step = self.rows.step().max(1);
         let together = (PIECE_BYTES / row_bytes.max(1)).max(1).next_multiple_of(step);
-        let (mut stored, mut floats, mut made) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stored, mut made) = (Vec::new(), Vec::new());
         for at in (0..rows).step_by(together) {
             stored.clear();
             self.rows.read(at, together.min(rows - at), &mut stored)?;
-            if from == self.dtype {
+            if from == self.dtype && deviation.is_none() {
                 sink(&stored)?;
                 continue;
             }
-            let wrong = |e: quant::QuantError| {
+            let wrong = |e: QuantError| {
                 let what = format!("tensor {}", shown(&self.name));
                 let found = format!("{e} (counted from row {at} on)");
                 WeightsError::malformed(self.rows.file(), what, found, "choose another --dtype")
             };
-            floats.resize(stored.len() / from.block_bytes() * from.block_elems(), 0.0);
-            quant::dequantize(from, &stored, &mut floats).map_err(wrong)?;
-            made.resize(floats.len() / self.dtype.block_elems() * self.dtype.block_bytes(), 0);
-            quant::quantize(self.dtype, &floats, &mut made).map_err(wrong)?;
+            let count = stored.len() / from.block_bytes() * from.block_elems();
+            made.resize(count / self.dtype.block_elems() * self.dtype.block_bytes(), 0);
+            // Shares are whole blocks of both types.
+            let from_bytes = |elements: usize| elements / from.block_elems() * from.block_bytes();
+            let to_bytes = |elements: usize| elements / self.dtype.block_elems() * self.dtype.block_bytes();
+            let shares = stored.par_chunks(from_bytes(SHARE)).zip(made.par_chunks_mut(to_bytes(SHARE)));
+            let (to, measure) = (self.dtype, deviation.is_some());
+            let results: Vec<_> = shares.map(|(stored, made)| convert(from, stored, to, made, measure)).collect();
+            for (i, result) in results.into_iter().enumerate() {
+                let off = result.map_err(|e| wrong(counted_from(e, i * SHARE)))?;
+                if let Some(deviation) = deviation.as_deref_mut() {
+                    deviation.add(off);
+                }
+            }
             sink(&made)?;
         }
         Ok(())
+    }
+}
+
+/// Elements that one core converts at a time: a multiple of every block.
+const SHARE: usize = 1 << 15;
+
+/// Converts whole blocks; what the result is off if `measure`.
+fn convert(from: DType, stored: &[u8], to: DType, made: &mut [u8], measure: bool) -> Result<Deviation, QuantError> {
+    let mut source = vec![0.0; stored.len() / from.block_bytes() * from.block_elems()];
+    quant::dequantize(from, stored, &mut source)?;
+    if from == to {
+        made.copy_from_slice(stored);
+        return Ok(Deviation::none(&source));
+    }
+    quant::quantize(to, &source, made)?;
+    if !measure {
+        return Ok(Deviation::default());
+    }
+    let mut result = vec![0.0; source.len()];
+    quant::dequantize(to, made, &mut result)?;
+    Ok(Deviation::between(&source, &result))
+}
+
+/// The error of a share that begins at element `first`.
+fn counted_from(error: QuantError, first: usize) -> QuantError {
+    match error {
+        QuantError::NotRepresentable { dtype, at, value } => {
+            QuantError::NotRepresentable { dtype, at: first + at, value }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.37).sin() * (1.0 + (i % 91) as f32)).collect()
+    }
+
+    fn planned(values: Vec<f32>, dtype: DType) -> Planned<'static> {
+        Planned { name: "x".into(), dtype, rows: Box::new(Made::new(Path::new("file"), values)) }
+    }
+
+    #[test]
+    fn shares_make_the_bytes_and_the_error_of_the_whole() {
+        // `Made` is a vector, whose rows are single elements: enough of them are several pieces and many shares.
+        let values = values((PIECE_BYTES / 4) + 5 * SHARE + 512);
+        for dtype in [DType::Q8_0, DType::Q4_K, DType::F16, DType::F32] {
+            let (mut made, mut deviation) = (Vec::new(), Deviation::default());
+            let mut sink = |piece: &[u8]| {
+                made.extend_from_slice(piece);
+                Ok(())
+            };
+            planned(values.clone(), dtype).stream(Some(&mut deviation), &mut sink).unwrap();
+            let mut expected = vec![0; dtype.row_bytes(values.len()).unwrap()];
+            quant::quantize(dtype, &values, &mut expected).unwrap();
+            assert!(made == expected, "{dtype}");
+            let mut back = vec![0.0; values.len()];
+            quant::dequantize(dtype, &expected, &mut back).unwrap();
+            let whole = Deviation::between(&values, &back);
+            assert_eq!(deviation.elements, whole.elements, "{dtype}");
+            assert!((deviation.rmse() - whole.rmse()).abs() <= 1e-12 * whole.rmse(), "{dtype}");
+            assert!((deviation.source_rms() - whole.source_rms()).abs() <= 1e-12 * whole.source_rms());
+            assert_eq!(deviation.rmse() == 0.0, dtype == DType::F32, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn an_element_that_does_not_fit_is_counted_from_the_piece_on() {
+        let mut values = values(3 * SHARE);
+        values[2 * SHARE + 7] = f32::INFINITY;
+        let error = planned(values, DType::Q8_0).stream(None, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains(&format!("element {} is inf", 2 * SHARE + 7)), "{error}");
     }
 }

@@ -27,11 +27,13 @@ pub struct GgufOptions {
     pub name: Option<String>,
     /// Replace a file that is there.
     pub force: bool,
+    /// Report how far the weights are from what they were.
+    pub measure: bool,
 }
 
 impl Default for GgufOptions {
     fn default() -> GgufOptions {
-        GgufOptions { kind: GgufType::Stored, tokenizer: None, name: None, force: false }
+        GgufOptions { kind: GgufType::Stored, tokenizer: None, name: None, force: false, measure: false }
     }
 }
 
@@ -121,8 +123,10 @@ pub fn to_gguf(
     gguf_metadata::model(&mut metadata, &config);
     metadata.extend(rope.metadata);
     gguf_metadata::tokenizer(&mut metadata, vocab.as_ref(), &config);
-    let (path, bytes) = gguf_file::write(out, options.force, &metadata, &planned, progress)?;
-    Ok(Report { path, tensors: planned.len(), bytes, files: 1, notes })
+    let mut classes = Vec::new();
+    let measured = options.measure.then_some(&mut classes);
+    let (path, bytes) = gguf_file::write(out, options.force, &metadata, &planned, measured, progress)?;
+    Ok(Report { path, tensors: planned.len(), bytes, files: 1, notes, classes })
 }
 
 /// The config, its rotary embedding left to [`gguf_rope`].
