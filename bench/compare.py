@@ -147,7 +147,10 @@ def measured(options):
     today = datetime.date.today().isoformat()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{today}-{options.name}.json"
-    memory = None if options.no_bandwidth else machine.bandwidth_program(options.peers / "bandwidth-target")
+    memory = None
+    if not options.no_bandwidth:
+        reader = machine.build_crate("bandwidth", "camelid-bandwidth", options.peers / "bandwidth-target")
+        memory = lambda threads: machine.bandwidth(reader, threads, options.launcher)
     results = {
         "title": options.title, "date": today, "machine": machine.describe(), "bandwidth": {},
         "load": [machine.load(), None], "versions": versions(options, turns),
@@ -159,29 +162,20 @@ def measured(options):
               "--launcher 'chrt -f 5'", file=sys.stderr)
     # An empty folder, so that no configuration of the working directory counts and no log is left there.
     with tempfile.TemporaryDirectory() as empty:
-        limits(results, memory, options)
         for case in cases:
             rows, failed = pairs.measure(case, turns, options.models, options.rounds, options.repetitions,
-                                         options.launcher, empty)
+                                         options.launcher, empty, memory)
             results["rows"] += rows
             for program, error in failed:
                 print(f"error: {error}", file=sys.stderr)
                 results["failed"].append({"case": pairs.label(case), "program": program, "error": error})
             save(path, results)
-        # The memory may be measured while something else runs: the better of before and after is the limit.
-        limits(results, memory, options)
     results["load"][1] = machine.load()
-    pairs.add_bandwidth_share(results["rows"], options.models, {int(n): rate for n, rate in results["bandwidth"].items()})
+    results["bandwidth"] = report.bandwidth(results["rows"])
     save(path, results)
     written(path, results)
     print(report.tables(results["rows"]))
     return 1 if results["failed"] else 0
-
-
-def limits(results, memory, options):
-    for threads in sorted(set(options.threads)) if memory else []:
-        rate = machine.bandwidth(memory, threads, options.launcher)
-        results["bandwidth"][str(threads)] = max(rate, results["bandwidth"].get(str(threads), 0))
 
 
 def save(path, results):

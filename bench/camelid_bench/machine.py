@@ -41,11 +41,6 @@ def load():
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def bandwidth_program(target):
-    """Builds bench/bandwidth into the folder `target`; the program."""
-    return build_crate("bandwidth", "camelid-bandwidth", target)
-
-
 def build_crate(name, program, target):
     """Builds a crate of bench/ for release; the path of its program."""
     manifest = ROOT / "bench" / name / "Cargo.toml"
@@ -56,7 +51,7 @@ def build_crate(name, program, target):
 
 def bandwidth(program, threads, launcher=()):
     """GB/s that `threads` threads read together."""
-    output = run([*launcher, program, "--threads", threads], "free 1 GiB of memory, or give --no-bandwidth", timeout=600)
+    output = run([*launcher, program, "--threads", threads, "--rounds", 5], "free 1 GiB of memory, or give --no-bandwidth", timeout=600)
     try:
         return float(json.loads(output)["gb_per_s"])
     except (ValueError, KeyError, TypeError) as error:

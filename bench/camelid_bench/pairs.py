@@ -3,6 +3,7 @@ all of them."""
 
 import sys
 from dataclasses import asdict, dataclass
+from statistics import median
 
 from .errors import BenchError
 from .gguf import Gguf
@@ -43,15 +44,19 @@ def plan(models, formats, threads, workloads):
     return cases
 
 
-def measure(case, programs, models, rounds, repetitions, launcher, cwd):
+def measure(case, programs, models, rounds, repetitions, launcher=(), cwd=None, memory=None):
     """Rows of the case, one a kind of speed, and what failed: ({...}, ...), [(program, error)].
 
-    A program that fails is out of this case, and named; the others are measured on.
+    A program that fails is out of this case, and named; the others are measured on. `memory(threads)` gives the GB/s that
+    the memory gives, and has its turn in every round of decoding.
     """
     how = Run(path_of(models, case.model, case.format), case.threads, repetitions)
     samples = {kind: {} for kind in case.workload.kinds()}
+    limits = []
     able, failed = [p for p in programs if p.can(case.workload, how)], []
     for number in range(rounds):
+        if memory and "decode" in samples:
+            limits.append(memory(case.threads))
         for program in list(able):
             try:
                 rates = program.measure(case.workload, how, launcher, cwd)
@@ -66,7 +71,11 @@ def measure(case, programs, models, rounds, repetitions, launcher, cwd):
         shown = "  ".join(f"{kind} " + " ".join(f"{name}={values[-1]:.0f}" for name, values in rows.items())
                           for kind, rows in samples.items())
         print(f"{label(case)} {number + 1}/{rounds}: {shown}", file=sys.stderr)
-    return [row(case, kind, rows) for kind, rows in samples.items() if rows], failed
+    out = [row(case, kind, rows) for kind, rows in samples.items() if rows]
+    if limits:
+        for made in out:
+            add_bandwidth_share(made, how.model, limits)
+    return out, failed
 
 
 def label(case):
@@ -83,22 +92,16 @@ def row(case, kind, samples):
     return out
 
 
-def add_bandwidth_share(rows, models, limits):
-    """Adds to rows of decoding the part of the bandwidth {threads: GB/s} that each program's median uses."""
-    files = {}
-    for row in rows:
-        limit = limits.get(row["threads"])
-        if row["kind"] != "decode" or not limit:
-            continue
-        path = path_of(models, row["model"], row["format"])
-        if path not in files:
-            gguf = Gguf(path)
-            files[path] = gguf.weight_bytes_per_token(), gguf.kv_bytes_per_position()
-        weights, kv = files[path]
-        work = row["workload"]
-        row["weight_bytes_per_token"] = weights
-        row["bandwidth_share"] = {
-            name: bandwidth_share(weights, kv, work["depth"], work["gen"], work["sequences"], sorted(values)[len(values) // 2],
-                                  limit)
-            for name, values in row["samples"].items()
-        }
+def add_bandwidth_share(row, path, limits):
+    """Adds to a row of decoding the part that each program uses of the GB/s of the same round: the median of the rounds."""
+    if row["kind"] != "decode":
+        return
+    gguf = Gguf(path)
+    weights, kv = gguf.weight_bytes_per_token(), gguf.kv_bytes_per_position()
+    work = row["workload"]
+    row["gb_per_s"], row["weight_bytes"], row["kv_bytes_per_position"] = limits, weights, kv
+    row["bandwidth_share"] = {
+        name: median(bandwidth_share(weights, kv, work["depth"], work["gen"], work["sequences"], rate, limit)
+                     for rate, limit in zip(values, limits, strict=True))
+        for name, values in row["samples"].items()
+    }

@@ -75,6 +75,7 @@ def panel(x, y, heading, rows, shown):
         level = y + PANEL_HEIGHT - value * scale
         out.append(f'<line x1="{x}" x2="{x + PANEL_WIDTH}" y1="{level:.1f}" y2="{level:.1f}" stroke="{GRID}"/>')
         out.append(text(x - 6, level + 4, f"{value:g}", 10, FAINT, anchor="end"))
+    labels = []
     slot = PANEL_WIDTH / len(rows)
     bar = min(22, slot * 0.84 / len(shown))
     for i, row in enumerate(rows):
@@ -89,11 +90,11 @@ def panel(x, y, heading, rows, shown):
             told = escape(f"{name}, {row['format'].upper()}: {rate:.1f} tokens/s")
             out.append(f'<rect x="{left + j * bar:.1f}" y="{level:.1f}" width="{bar - 1.5:.1f}" height="{height:.1f}" '
                        f'fill="{colour}"><title>{told}</title></rect>')
-            # Numbers of four digits are wider than their bar.
-            out.append(text(left + (j + 0.5) * bar - 0.7, level - 3, label, 8.5 if len(label) < 4 else 7,
-                            INK if key == OURS else FAINT, anchor="middle"))
+            labels.append(text(left + (j + 0.5) * bar - 0.7, level - 3, label, 8.5 if len(label) < 4 else 7,
+                               INK if key == OURS else FAINT, anchor="middle", halo=True))
         out.append(text(x + slot * (i + 0.5), y + PANEL_HEIGHT + 17, row["format"].upper(), 11, INK, anchor="middle"))
-    return out
+    # Over all bars, since a number is wider than its own.
+    return out + labels
 
 
 def nice(value):
@@ -104,9 +105,10 @@ def nice(value):
     return next(step * n for n in (1, 1.2, 1.6, 2, 2.4, 2.8, 3.2, 4, 4.8, 6, 8, 10) if step * n >= value)
 
 
-def text(x, y, content, size, colour, anchor="start", weight=400):
+def text(x, y, content, size, colour, anchor="start", weight=400, halo=False):
+    ring = ' stroke="#ffffff" stroke-width="2" stroke-opacity="0.85" paint-order="stroke"' if halo else ""
     return (f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
-            f'font-weight="{weight}">{escape(content)}</text>')
+            f'font-weight="{weight}"{ring}>{escape(content)}</text>')
 
 
 def frame(width, height, content):

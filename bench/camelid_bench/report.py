@@ -15,6 +15,14 @@ def column(samples, prefix):
     return name, medians.get(name)
 
 
+def bandwidth(rows):
+    """GB/s by the number of threads, as text for JSON: the median over all rounds in which the memory was read."""
+    rates = {}
+    for row in rows:
+        rates.setdefault(str(row["threads"]), []).extend(row.get("gb_per_s", []))
+    return {threads: median(values) for threads, values in sorted(rates.items()) if values}
+
+
 def number(value):
     if value is None:
         return ""
@@ -79,7 +87,7 @@ def page(results):
         "threads and f16 keys and values. A ratio is the median over the rounds of ours to the peer's of the same round, with "
         "the smallest and largest behind it; the better peer is the one with the highest median, and of ik_llama.cpp the "
         "better of weights repacked at load and not. The part of the bandwidth is what Camelid's decoding reads (weights, keys "
-        "and values) over what the memory gives to as many threads.\n")
+        "and values) over what reading memory with as many threads gave in the same round.\n")
     out.append(f"- Machine: {machine['cpu']} ({machine['family_model_stepping']}), {machine['cores']} cores, cache "
                f"{machine['cache']}, {machine['system']}; {' '.join(machine['flags'])}")
     for threads, rate in results["bandwidth"].items():

@@ -9,8 +9,9 @@ from pathlib import Path
 from camelid_bench import plot, report
 from camelid_bench.errors import BenchError
 from camelid_bench.machine import describe
-from camelid_bench.pairs import Case, measure, plan, row
+from camelid_bench.pairs import Case, add_bandwidth_share, measure, plan, row
 from camelid_bench.programs import Workload
+from tests.test_files import gguf
 
 BASE = Workload("base", 512, 128)
 DEPTH = Workload("depth", 0, 128, depth=2048)
@@ -107,11 +108,23 @@ class Order(unittest.TestCase):
 
         case = Case("smollm2-135m", "q8_0", 1, BASE)
         with contextlib.redirect_stderr(io.StringIO()):
-            rows, failed = measure(case, [Fake("camelid"), Fake("a"), Fake("b", 2)], Path("."), 3, 1, [], None)
+            rows, failed = measure(case, [Fake("camelid"), Fake("a"), Fake("b", 2)], Path("."), 3, 1)
         self.assertEqual(calls, ["camelid", "a", "b", "camelid", "a", "b", "camelid", "a"])
         self.assertEqual(failed, [("b", "it broke\n  remedy: mend it")])
         self.assertEqual(set(rows[0]["samples"]), {"camelid", "a"})
         self.assertEqual(rows[1]["ratios"]["a"]["median"], 1.0)
+
+    def test_the_memory_has_its_turn_and_the_share_is_of_its_round(self):
+        made = row(Case("smollm2-135m", "q8_0", 2, BASE), "decode", {"camelid": [100.0, 50.0]})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "m.gguf"
+            path.write_bytes(gguf({"token_embd.weight": ([1000, 1000], 0)}, {
+                "llama.block_count": 0, "llama.embedding_length": 64, "llama.attention.head_count": 4,
+                "llama.attention.head_count_kv": 2}))
+            add_bandwidth_share(made, path, [1.0, 0.5])
+        # 4 MB a token.
+        self.assertAlmostEqual(made["bandwidth_share"]["camelid"], 0.4)
+        self.assertEqual(report.bandwidth([made, {"threads": 1}]), {"2": 0.75})
 
     def test_long_contexts_run_once_with_the_most_threads(self):
         cases = plan(["smollm2-135m", "llama-1b"], None, [1, 2], [BASE, DEPTH])
