@@ -108,8 +108,9 @@ def prepared(options):
     chosen = options.model or list(models.FORMATS)
     wanted = [(model, form) for model in chosen for form in models.FORMATS[model]
               if options.formats is None or form in options.formats]
-    if not wanted:
-        raise BenchError(f"--formats {','.join(options.formats)} leaves nothing of {', '.join(chosen)}",
+    strange = set(options.formats or []) - {form for _, form in wanted}
+    if strange:
+        raise BenchError(f"--formats {','.join(sorted(strange))}: {' and '.join(chosen)} has no such file",
                          "; ".join(f"{model} has {', '.join(models.FORMATS[model])}" for model in chosen))
     models.make(options.models, options.camelid, wanted)
     if getattr(options, "no_peers", False):
@@ -208,7 +209,7 @@ def versions(options, turns):
 
 def commands(options, turns, cases):
     """How to repeat the run, and what each program was called with in the first case, without this machine's folders."""
-    out = [f"python3 bench/compare.py {shown(sys.argv[1:])}"]
+    out = [f"python3 bench/compare.py {shown(bare(word) for word in sys.argv[1:])}"]
     seen = set()
     for case in cases:
         if case.workload.name in seen:
@@ -217,8 +218,7 @@ def commands(options, turns, cases):
         how = programs.Run(models.path_of(options.models, case.model, case.format), case.threads, options.repetitions)
         out += [shown([*options.launcher, *(bare(word) for word in turn.command(case.workload, how))])
                 for turn in turns if turn.can(case.workload, how)]
-    return [out[0] if not any(os.path.isabs(w) for w in sys.argv[1:]) else
-            f"python3 bench/compare.py {shown(bare(word) for word in sys.argv[1:])}", *out[1:]]
+    return out
 
 
 def bare(word):

@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 import tarfile
+import tempfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +80,13 @@ def unpacked(folder, peer):
         return source
     archive = downloaded(folder / "dl", peer)
     print(f"unpacking {archive}", file=sys.stderr)
+    top = peer.source.split("/")[0]
     try:
-        with tarfile.open(archive) as tar:
-            # Members that would lie outside `folder` are refused.
-            tar.extractall(folder, filter="data")
+        # Elsewhere first, so that what is there under its name is whole.
+        with tempfile.TemporaryDirectory(dir=folder) as partial, tarfile.open(archive) as tar:
+            # Members that would lie outside the folder are refused.
+            tar.extractall(partial, filter="data")
+            os.replace(Path(partial) / top, folder / top)
     except (tarfile.TarError, OSError, TypeError) as error:
         raise BenchError(f"{archive} cannot be unpacked: {error}",
                          "delete it and run again; Python must be 3.11.4 or newer") from None
