@@ -110,7 +110,7 @@ def prepared(options):
               if options.formats is None or form in options.formats]
     strange = set(options.formats or []) - {form for _, form in wanted}
     if strange:
-        raise BenchError(f"--formats {','.join(sorted(strange))}: {' and '.join(chosen)} has no such file",
+        raise BenchError(f"--formats {','.join(sorted(strange))}: there is no such file of {' or '.join(chosen)}",
                          "; ".join(f"{model} has {', '.join(models.FORMATS[model])}" for model in chosen))
     models.make(options.models, options.camelid, wanted)
     if getattr(options, "no_peers", False):
@@ -119,7 +119,9 @@ def prepared(options):
     ik = peers.build(options.peers, peers.IK_LLAMA_CPP, options.jobs)
     found = [programs.LlamaCpp(llama), programs.IkLlamaCpp(ik, False), programs.IkLlamaCpp(ik, True)]
     if options.candle:
-        found.append(programs.Candle(machine.build_crate("candle", "camelid-bench-candle", options.peers / "candle-target")))
+        # candle chooses its kernels when it is compiled.
+        target = options.peers / "candle-target"
+        found.append(programs.Candle(machine.build_crate("candle", "camelid-bench-candle", target, native=True)))
     return found
 
 
@@ -203,7 +205,7 @@ def versions(options, turns):
         for peer in (peers.LLAMA_CPP, peers.IK_LLAMA_CPP):
             out[peer.name] = f"from {peer.package} {peer.version}, built natively with {' '.join(peers.FLAGS[2:])}"
     if "candle" in names:
-        out["candle"] = "as pinned in bench/candle/Cargo.lock"
+        out["candle"] = "as pinned in bench/candle/Cargo.lock, built with -C target-cpu=native"
     return out
 
 

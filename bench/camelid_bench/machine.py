@@ -41,11 +41,12 @@ def load():
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def build_crate(name, program, target):
-    """Builds a crate of bench/ for release; the path of its program."""
+def build_crate(name, program, target, native=False):
+    """Builds a crate of bench/ for release, `native` for this processor alone; the path of its program."""
     manifest = ROOT / "bench" / name / "Cargo.toml"
+    env = {"RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} -C target-cpu=native".strip()} if native else {}
     run(["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--target-dir", target],
-        f"run it by hand; Rust comes from rustup, and {manifest.name} pins what it needs")
+        env=env, remedy=f"run it by hand; Rust comes from rustup, and {manifest.name} pins what it needs")
     return Path(target) / "release" / program
 
 
