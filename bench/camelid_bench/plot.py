@@ -106,9 +106,13 @@ def nice(value):
 
 
 def text(x, y, content, size, colour, anchor="start", weight=400, halo=False):
-    ring = ' stroke="#ffffff" stroke-width="2" stroke-opacity="0.85" paint-order="stroke"' if halo else ""
-    return (f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
-            f'font-weight="{weight}"{ring}>{escape(content)}</text>')
+    ring = ""
+    if halo:
+        # A copy below with a white outline: not every viewer knows paint-order.
+        ring = text(x, y, content, size, "#ffffff", anchor, weight).replace(
+            "<text ", '<text stroke="#ffffff" stroke-width="2" stroke-opacity="0.85" ')
+    return (f'{ring}<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
+            f'font-weight="{weight}">{escape(content)}</text>')
 
 
 def frame(width, height, content):
