@@ -1,0 +1,1 @@
+"""What compare.py and plot.py are made of; `compare.py` is where to start reading."""
