@@ -20,7 +20,7 @@ pub use camelid_core as core;
 pub use camelid_core::backend::{Backend, Device};
 pub use ffi::log::{Level, log};
 pub use ffi::{export, import, loopback};
-pub use interpreter::Interpreter;
+pub use interpreter::{Interpreter, parts};
 pub use kernels::Kernels;
 
 /// What this program or plugin was built for, as a manifest writes it: `ARCHITECTURE-OS`.

@@ -10,7 +10,7 @@ use super::error::Error;
 use crate::kernels::{Claim, Memory, claim};
 
 /// All buffers. Ids are never used again, so a stale one is always found out.
-pub(super) struct Buffers<B> {
+pub struct Buffers<B> {
     buffers: HashMap<BufferId, Buffer<B>>,
     last_id: u64,
 }
@@ -23,6 +23,12 @@ pub(super) struct Buffer<B> {
     pub weight: Option<TensorType>,
     /// Taken out while a kernel writes to it, and gone if that kernel panicked.
     piece: Option<B>,
+}
+
+impl<B> std::fmt::Debug for Buffers<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffers").field("buffers", &self.buffers.len()).finish_non_exhaustive()
+    }
 }
 
 impl<B> Default for Buffers<B> {
@@ -88,7 +94,7 @@ impl<B> Buffers<B> {
     }
 
     /// Whether there was such a buffer.
-    pub(super) fn free(&mut self, id: BufferId) -> bool {
+    pub fn free(&mut self, id: BufferId) -> bool {
         self.buffers.remove(&id).is_some()
     }
 
@@ -102,16 +108,20 @@ impl<B> Buffers<B> {
 
 /// What the host asks of buffers, over the memory they are pieces of.
 impl<B> Buffers<B> {
-    pub(super) fn alloc<M: Memory<Buf = B>>(
-        &mut self,
-        memory: &mut M,
-        desc: &BufferDesc,
-    ) -> Result<BufferId, BackendError> {
+    /// `Device::alloc`.
+    ///
+    /// # Errors
+    /// Those of the memory.
+    pub fn alloc<M: Memory<Buf = B>>(&mut self, memory: &mut M, desc: &BufferDesc) -> Result<BufferId, BackendError> {
         let piece = memory.alloc(desc)?;
         Ok(self.insert(desc.name.clone(), desc.size, None, piece))
     }
 
-    pub(super) fn load<M: Memory<Buf = B>>(
+    /// `Device::load_weight`, for a device with these claims.
+    ///
+    /// # Errors
+    /// A type that no claim has a use for, a shape with symbols, another size than that of the type; those of the memory.
+    pub fn load<M: Memory<Buf = B>>(
         &mut self,
         memory: &mut M,
         claims: &[Claim],
@@ -133,30 +143,32 @@ impl<B> Buffers<B> {
         Ok(LoadedWeight { buffer: self.insert(name, expected, Some(ty), piece), placement })
     }
 
-    pub(super) fn write<M: Memory<Buf = B>>(
-        &mut self,
-        memory: &mut M,
-        at: Location,
-        src: &[u8],
-    ) -> Result<(), BackendError> {
+    /// `Device::write`.
+    ///
+    /// # Errors
+    /// A buffer that is not there or holds a weight, bytes that it does not have; those of the memory.
+    pub fn write<M: Memory<Buf = B>>(&mut self, memory: &mut M, at: Location, src: &[u8]) -> Result<(), BackendError> {
         let buffer = self.get_mut(at.buffer)?;
         buffer.range("write", at.offset, src.len())?;
         buffer.writable()?;
         memory.write(buffer.piece_mut()?, at.offset, src)
     }
 
-    pub(super) fn read<M: Memory<Buf = B>>(
-        &self,
-        memory: &mut M,
-        at: Location,
-        dst: &mut [u8],
-    ) -> Result<(), BackendError> {
+    /// `Device::read`.
+    ///
+    /// # Errors
+    /// A buffer that is not there, bytes that it does not have; those of the memory.
+    pub fn read<M: Memory<Buf = B>>(&self, memory: &mut M, at: Location, dst: &mut [u8]) -> Result<(), BackendError> {
         let buffer = self.get(at.buffer)?;
         buffer.range("read", at.offset, dst.len())?;
         memory.read(buffer.piece()?, at.offset, dst)
     }
 
-    pub(super) fn copy<M: Memory<Buf = B>>(
+    /// `Device::copy`.
+    ///
+    /// # Errors
+    /// As [`Buffers::write`], and ranges of one buffer that overlap.
+    pub fn copy<M: Memory<Buf = B>>(
         &mut self,
         memory: &mut M,
         to: Location,

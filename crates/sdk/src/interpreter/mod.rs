@@ -8,6 +8,7 @@
 mod bindings;
 mod buffers;
 mod error;
+pub mod parts;
 mod plan;
 mod run;
 mod schedule;

@@ -73,12 +73,7 @@ impl<B> Plan<B> {
         buffers: &Buffers<B>,
         memory: &mut M,
     ) -> Result<Plan<B>, BackendError> {
-        for node in graph.node_ids() {
-            check_node(claims, graph, node)?;
-        }
-        if let Some(value) = graph.values().iter().find(|v| !is_countable(&v.ty, graph)) {
-            return Err(Error::TooLarge { value: value.name.clone(), ty: value.ty }.into());
-        }
+        check(claims, graph)?;
         let bound = bindings::resolve(graph, bindings, buffers)?;
         let (actions, sizes) = Scheduler::new(graph, &bound, M::ALIGN).schedule();
         let slots = sizes.iter().enumerate().map(|(i, size)| {
@@ -87,6 +82,17 @@ impl<B> Plan<B> {
         });
         let slots = slots.collect::<Result<Vec<_>, _>>()?;
         Ok(Plan { graph: graph.clone(), bound, actions, slots })
+    }
+}
+
+/// Checks that every node is one of those claimed, and that every value's bytes can be counted.
+pub(super) fn check(claims: &[Claim], graph: &Graph) -> Result<(), Error> {
+    for node in graph.node_ids() {
+        check_node(claims, graph, node)?;
+    }
+    match graph.values().iter().find(|v| !is_countable(&v.ty, graph)) {
+        Some(value) => Err(Error::TooLarge { value: value.name.clone(), ty: value.ty }),
+        None => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! A step: the actions of a plan, one after the other.
 
-use camelid_core::backend::BackendError;
+use std::collections::BTreeMap;
+
+use camelid_core::backend::{BackendError, Location};
 use camelid_core::graph::{Graph, SymbolValues, ValueId};
 
 use super::buffers::Buffers;
@@ -18,18 +20,7 @@ pub(super) fn run<K: Kernels>(
     buffers: &mut Buffers<Piece<K>>,
     symbols: &SymbolValues,
 ) -> Result<(), BackendError> {
-    let range = plan.graph.range();
-    if let Some((symbol, value)) = range.violation(symbols) {
-        let (min, max) = (range.min.get(symbol), range.max.get(symbol));
-        return Err(Error::SymbolOutOfRange { symbol, value, min, max }.into());
-    }
-    for (value, location) in &plan.bound {
-        // Sizes were checked when the plan was made; a buffer freed since then is gone for good.
-        buffers.get(location.buffer).map_err(|source| Error::BoundBufferGone {
-            value: plan.graph.value(*value).name.clone(),
-            source: Box::new(source),
-        })?;
-    }
+    check(&plan.graph, &plan.bound, buffers, symbols)?;
     let Plan { graph, actions, slots, .. } = plan;
     let mut step = Step { kernels, graph, symbols, pieces: Pieces { buffers, slots } };
     let done = actions.iter().try_for_each(|action| match action {
@@ -37,6 +28,28 @@ pub(super) fn run<K: Kernels>(
         Action::Eval(call) => step.eval(call),
     });
     done.and(kernels.end_step())
+}
+
+/// Checks that the symbols are those of the plan, and that all buffers are still there.
+pub(super) fn check<B>(
+    graph: &Graph,
+    bound: &BTreeMap<ValueId, Location>,
+    buffers: &Buffers<B>,
+    symbols: &SymbolValues,
+) -> Result<(), Error> {
+    let range = graph.range();
+    if let Some((symbol, value)) = range.violation(symbols) {
+        let (min, max) = (range.min.get(symbol), range.max.get(symbol));
+        return Err(Error::SymbolOutOfRange { symbol, value, min, max });
+    }
+    for (value, location) in bound {
+        // Sizes were checked when the plan was made; a buffer freed since then is gone for good.
+        buffers.get(location.buffer).map_err(|source| Error::BoundBufferGone {
+            value: graph.value(*value).name.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
 }
 
 struct Step<'a, K: Kernels> {

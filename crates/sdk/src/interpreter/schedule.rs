@@ -12,7 +12,8 @@ use crate::kernels::claim;
 
 /// Whose memory a value lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Home {
+pub enum Home {
+    /// In the buffer it is bound to.
     Bound(Location),
     /// In a slot, together with this value: itself, the one it is made of in place, or the one it is a shape of.
     With(ValueId),
@@ -22,7 +23,7 @@ enum Home {
 ///
 /// A value made in place lives where its storage does. A reshaped value lives with its operand, unless the graph could
 /// tell: it is bound, or one of the two is changed in place later.
-fn homes(graph: &Graph, bound: &BTreeMap<ValueId, Location>) -> Vec<Home> {
+pub(super) fn homes(graph: &Graph, bound: &BTreeMap<ValueId, Location>) -> Vec<Home> {
     let mut last_change: HashMap<ValueId, usize> = HashMap::new();
     for (i, node) in graph.nodes().iter().enumerate() {
         if let Some(table) = node.op.changes_in_place() {

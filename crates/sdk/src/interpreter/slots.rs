@@ -1,8 +1,8 @@
 //! The memory between two operations: a few slots that values use one after the other.
 
 /// Slots under assignment: sizes grow to what their largest value needs.
-#[derive(Default)]
-pub(super) struct Slots {
+#[derive(Debug, Default)]
+pub struct Slots {
     sizes: Vec<usize>,
     free: Vec<usize>,
 }
@@ -10,7 +10,7 @@ pub(super) struct Slots {
 impl Slots {
     /// A slot of `size` bytes for a value that begins to live: of the free ones the smallest that is large enough,
     /// else the largest, which grows, else a new one.
-    pub(super) fn take(&mut self, size: usize) -> usize {
+    pub fn take(&mut self, size: usize) -> usize {
         let fits = |slot: &&usize| self.sizes[**slot] >= size;
         let smallest = self.free.iter().filter(fits).min_by_key(|slot| self.sizes[**slot]);
         let best = smallest.or_else(|| self.free.iter().max_by_key(|slot| self.sizes[**slot])).copied();
@@ -24,13 +24,13 @@ impl Slots {
     }
 
     /// Gives a slot back, whose value nobody needs any more.
-    pub(super) fn release(&mut self, slot: usize) {
+    pub fn release(&mut self, slot: usize) {
         debug_assert!(!self.free.contains(&slot), "slot {slot} is given back twice");
         self.free.push(slot);
     }
 
     /// The slots' sizes in bytes.
-    pub(super) fn sizes(&self) -> &[usize] {
+    pub fn sizes(&self) -> &[usize] {
         &self.sizes
     }
 }
