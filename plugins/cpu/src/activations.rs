@@ -1,0 +1,251 @@
+//! Activations as the kernels read them.
+//!
+//! The rows of `x [T, K]` are cut into tiles of 16, 8, 4, 2 and 1 tokens ([`tiles`]); in a tile the tokens lie side by side,
+//! step by step along `K`, as the weights' rows do in a panel. How a token's numbers look depends on the weights: f32, pairs
+//! of bf16, or blocks of 32 in 8 bits. A token's numbers do not depend on the other tokens.
+
+use half::bf16;
+
+use crate::isa::{Isa, LANES};
+
+/// The form of activations that a format's kernel reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Input {
+    /// f32, one after the other; `K` in whole fours.
+    F32,
+    /// Pairs of bf16; `K` in whole fours.
+    Bf16,
+    /// Blocks of 32 in 8 bits: [`Q8Block`].
+    Q8,
+}
+
+/// 32 activations in 8 bits: `x[i] = scale * codes[i]`, with `scale = max |x| / 127`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Q8Block {
+    pub codes: [i8; 32],
+    pub scale: f32,
+    /// `scale` times the sum of the codes: what a minimum is multiplied with.
+    pub sum: f32,
+    /// -8 times the sum of the codes: what codes that are stored with an offset of 8 begin with.
+    pub minus_8: i32,
+    /// -8 times the sum of the first sixteen.
+    pub minus_8_first: i32,
+}
+
+/// Offsets of the fields of a [`Q8Block`].
+pub(crate) const SCALE: usize = 32;
+pub(crate) const SUM: usize = 36;
+pub(crate) const MINUS_8: usize = 40;
+pub(crate) const MINUS_8_FIRST: usize = 44;
+
+/// Bytes of a [`Q8Block`].
+pub(crate) const Q8_BYTES: usize = size_of::<Q8Block>();
+
+impl Input {
+    /// Elements that lie together.
+    pub(crate) fn step(self) -> usize {
+        match self {
+            Input::F32 => 1,
+            Input::Bf16 => 2,
+            Input::Q8 => 32,
+        }
+    }
+
+    /// Bytes of those.
+    pub(crate) fn step_bytes(self) -> usize {
+        match self {
+            Input::F32 | Input::Bf16 => 4,
+            Input::Q8 => Q8_BYTES,
+        }
+    }
+
+    /// Bytes of a token with rows of `k` elements, or `None` if that overflows.
+    pub(crate) fn row_bytes(self, k: usize) -> Option<usize> {
+        let whole = match self {
+            Input::F32 | Input::Bf16 => k.checked_next_multiple_of(4)?,
+            Input::Q8 => k.checked_next_multiple_of(32)?,
+        };
+        (whole / self.step()).checked_mul(self.step_bytes())
+    }
+}
+
+/// The tiles of `tokens` tokens: first token and number of tokens, which is a power of two up to `most`.
+pub(crate) fn tiles(tokens: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    tiles_from(0, tokens, most)
+}
+
+/// The tiles of the tokens `from..to`, where `from` is a multiple of `most`, and `to` too unless no tokens follow.
+pub(crate) fn tiles_from(from: usize, to: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = from;
+    std::iter::from_fn(move || {
+        let left = to - at;
+        if left == 0 {
+            return None;
+        }
+        let count = if left >= most { most } else { 1 << left.ilog2() };
+        at += count;
+        Some((at - count, count))
+    })
+}
+
+/// The tile that token `t` of `tokens` lies in.
+pub(crate) fn tile_of(t: usize, tokens: usize, most: usize) -> (usize, usize) {
+    let whole = tokens / most * most;
+    if t < whole {
+        return (t / most * most, most);
+    }
+    let (mut at, mut left) = (whole, tokens - whole);
+    loop {
+        let count = 1 << left.ilog2();
+        if t < at + count {
+            return (at, count);
+        }
+        at += count;
+        left -= count;
+    }
+}
+
+/// Writes row `t` of `tokens` rows, `x [K]`, into `to`, where all of them go. Returns whether every number could be said
+/// in the input's form; infinities, NaN and numbers below 1e-36 that stand alone cannot in 8 bits.
+///
+/// # Safety
+/// As [`Isa`]; `x` points to `k` f32, `to` to [`Input::row_bytes`] times `tokens` bytes. Other threads may write other rows.
+#[inline(always)]
+pub(crate) unsafe fn prepare<I: Isa>(
+    input: Input,
+    x: *const f32,
+    k: usize,
+    t: usize,
+    tokens: usize,
+    to: *mut u8,
+) -> bool {
+    let (first, count) = tile_of(t, tokens, I::TILE);
+    let row_bytes = input.row_bytes(k).expect("memory of this size was made");
+    // SAFETY: the row's steps lie inside the tile, and the tile inside `to`.
+    unsafe {
+        let start = to.add(first * row_bytes + (t - first) * input.step_bytes());
+        let stride = count * input.step_bytes();
+        match input {
+            Input::F32 => {
+                for i in 0..k.next_multiple_of(4) {
+                    let value = if i < k { x.add(i).read_unaligned() } else { 0.0 };
+                    start.add(i * stride).cast::<f32>().write_unaligned(value);
+                }
+                true
+            }
+            Input::Bf16 => {
+                let half =
+                    |i: usize| if i < k { u32::from(bf16::from_f32(x.add(i).read_unaligned()).to_bits()) } else { 0 };
+                for i in 0..k.next_multiple_of(4) / 2 {
+                    start.add(i * stride).cast::<u32>().write_unaligned(half(2 * i) | half(2 * i + 1) << 16);
+                }
+                true
+            }
+            Input::Q8 => {
+                let mut fits = true;
+                for b in 0..k.div_ceil(32) {
+                    let left = k - 32 * b;
+                    let (v0, v1) = (
+                        I::load_some(x.add(32 * b), left.min(LANES)),
+                        I::load_some(x.add(32 * b + LANES.min(left)), left.saturating_sub(LANES).min(LANES)),
+                    );
+                    fits &= quantize::<I>(v0, v1, start.add(b * stride));
+                }
+                fits
+            }
+        }
+    }
+}
+
+/// Quantizes 32 numbers into a [`Q8Block`] at `to`; whether that could be done.
+///
+/// # Safety
+/// As [`Isa`]; there is room for a block at `to`.
+#[inline(always)]
+pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) -> bool {
+    // SAFETY: by contract; arrays have sixteen elements.
+    unsafe {
+        let zero = I::splat(0.0);
+        let largest = I::reduce_max(I::max(I::max(v0, I::sub(zero, v0)), I::max(v1, I::sub(zero, v1))));
+        let mut block = Q8Block { codes: [0; 32], scale: 0.0, sum: 0.0, minus_8: 0, minus_8_first: 0 };
+        // A NaN may be lost in a maximum, but not in a sum.
+        let sum = I::reduce_add(I::add(v0, v1));
+        let fits = largest < 1e38 && sum.is_finite() && (largest == 0.0 || largest > 1e-36);
+        if fits && largest > 0.0 {
+            let (scale, inverse) = (largest / 127.0, I::splat(127.0 / largest));
+            let mut whole = [0.0f32; 32];
+            I::store(whole.as_mut_ptr(), I::round(I::mul(v0, inverse)));
+            I::store(whole.as_mut_ptr().add(LANES), I::round(I::mul(v1, inverse)));
+            let (mut first, mut all) = (0i32, 0i32);
+            for (i, (code, value)) in block.codes.iter_mut().zip(whole).enumerate() {
+                let value = value.to_int_unchecked::<i32>();
+                *code = value as i8;
+                all += value;
+                first += if i < LANES { value } else { 0 };
+            }
+            block.scale = scale;
+            block.sum = scale * all as f32;
+            block.minus_8 = -8 * all;
+            block.minus_8_first = -8 * first;
+        }
+        to.cast::<Q8Block>().write_unaligned(block);
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Portable;
+
+    #[test]
+    fn every_token_has_one_tile() {
+        for most in [1, 4, 16] {
+            for tokens in 0..70 {
+                let mut next = 0;
+                for (at, count) in tiles(tokens, most) {
+                    assert_eq!(at, next);
+                    assert!(count <= most && count.is_power_of_two());
+                    for t in at..at + count {
+                        assert_eq!(tile_of(t, tokens, most), (at, count));
+                    }
+                    next += count;
+                }
+                assert_eq!(next, tokens);
+            }
+        }
+    }
+
+    fn quantized(x: &[f32; 32]) -> (Q8Block, bool) {
+        let mut block = [0u8; Q8_BYTES];
+        // SAFETY: any processor; 32 numbers, and room for a block.
+        unsafe {
+            let (v0, v1) = (Portable::load(x.as_ptr()), Portable::load(x.as_ptr().add(LANES)));
+            let fits = quantize::<Portable>(v0, v1, block.as_mut_ptr());
+            (block.as_ptr().cast::<Q8Block>().read_unaligned(), fits)
+        }
+    }
+
+    #[test]
+    fn blocks_hold_their_numbers_to_half_a_step() {
+        let x: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.5) * 0.37);
+        let (block, fits) = quantized(&x);
+        assert!(fits);
+        for (x, code) in x.iter().zip(block.codes) {
+            assert!((x - block.scale * f32::from(code)).abs() <= block.scale * 0.5001);
+        }
+        let all: i32 = block.codes.iter().map(|c| i32::from(*c)).sum();
+        let first: i32 = block.codes[..16].iter().map(|c| i32::from(*c)).sum();
+        assert_eq!((block.minus_8, block.minus_8_first), (-8 * all, -8 * first));
+    }
+
+    #[test]
+    fn what_eight_bits_cannot_say_is_noticed() {
+        for (value, expected) in [(0.0, true), (1.0, true), (f32::NAN, false), (f32::INFINITY, false), (1e-38, false)] {
+            let mut x = [0.0; 32];
+            x[17] = value;
+            assert_eq!(quantized(&x).1, expected, "{value}");
+        }
+    }
+}

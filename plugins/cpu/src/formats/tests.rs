@@ -1,0 +1,204 @@
+//! Every format: rows find their way back, and every kernel gives what the numbers say.
+
+use camelid_core::{DType, quant};
+use proptest::prelude::*;
+
+use crate::activations::{Input, prepare, tiles};
+use crate::isa::{IsaName, LANES, Portable};
+use crate::kernel::{Kernel, Task, on};
+
+const TYPES: [DType; 11] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+];
+
+/// `n` bytes that look random, the same for the same seed.
+fn noise(seed: u64, n: usize) -> Vec<u8> {
+    let mut state = seed;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+fn floats(seed: u64, n: usize) -> Vec<f32> {
+    noise(seed, 2 * n).as_chunks().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 8192.0).collect()
+}
+
+/// `rows` rows of `k` weights of this type: quantized noise, so that scales are ordinary numbers.
+fn weights(dtype: DType, seed: u64, rows: usize, k: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for r in 0..rows {
+        let row = floats(seed + r as u64, k);
+        match dtype {
+            DType::F32 => bytes.extend(row.iter().flat_map(|v| v.to_le_bytes())),
+            DType::F16 => bytes.extend(row.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes())),
+            DType::BF16 => bytes.extend(row.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())),
+            _ => {
+                let mut out = vec![0; dtype.row_bytes(k).unwrap()];
+                quant::quantize(dtype, &row, &mut out).unwrap();
+                bytes.extend(out);
+            }
+        }
+    }
+    bytes
+}
+
+fn whole_rows(dtype: DType) -> usize {
+    if dtype.is_block() { dtype.block_elems() } else { 1 }
+}
+
+struct Prepare<'a> {
+    input: Input,
+    x: &'a [f32],
+    k: usize,
+    tokens: usize,
+    to: &'a mut [u8],
+}
+
+impl Task for Prepare<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    unsafe fn run<I: crate::isa::Isa>(self) -> bool {
+        let mut fits = true;
+        for t in 0..self.tokens {
+            // SAFETY: rows of `k`, and room for `tokens` of them.
+            fits &= unsafe {
+                prepare::<I>(self.input, self.x[t * self.k..].as_ptr(), self.k, t, self.tokens, self.to.as_mut_ptr())
+            };
+        }
+        fits
+    }
+}
+
+/// `x [tokens, k]` times sixteen rows: `[tokens][16]`, with the kernel for `isa`.
+fn product(dtype: DType, isa: IsaName, rows: &[u8], x: &[f32], k: usize) -> Vec<f32> {
+    let kernel = Kernel::of(dtype, isa).unwrap();
+    let mut panel = vec![0; kernel.panel_len(k).unwrap()];
+    kernel.pack(rows, k, &mut panel);
+    let tokens = x.len() / k;
+    let row = kernel.input.row_bytes(k).unwrap();
+    let mut prepared = vec![0; row * tokens];
+    let mut y = vec![f32::NAN; tokens * LANES];
+    // SAFETY: `isa` is here; all memory has the sizes the kernel says.
+    unsafe {
+        assert!(on(isa, Prepare { input: kernel.input, x, k, tokens, to: &mut prepared }));
+        for (first, count) in tiles(tokens, kernel.tile) {
+            let tile = kernel.tiles[count.ilog2() as usize];
+            tile(panel.as_ptr(), kernel.steps(k), prepared.as_ptr().add(first * row), y[first * LANES..].as_mut_ptr());
+        }
+    }
+    y
+}
+
+/// The same in f64 from the numbers that the weights stand for, with the size of the sum's terms.
+fn exact(dtype: DType, rows: &[u8], x: &[f32], k: usize) -> Vec<(f64, f64)> {
+    let bytes = dtype.row_bytes(k).unwrap();
+    let mut y = Vec::new();
+    for x in x.chunks(k) {
+        for r in 0..LANES {
+            let mut w = vec![0.0; k];
+            if r * bytes < rows.len() {
+                quant::dequantize(dtype, &rows[r * bytes..(r + 1) * bytes], &mut w).unwrap();
+            }
+            let terms = || w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            y.push((terms().sum(), terms().map(|t| t * t).sum::<f64>().sqrt()));
+        }
+    }
+    y
+}
+
+#[test]
+fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
+    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+        for dtype in TYPES {
+            for steps in [1, 2, 3, 7] {
+                let k = whole_rows(dtype) * steps;
+                for tokens in [1, 2, 3, 5, 16, 33] {
+                    let rows = weights(dtype, steps as u64, if steps == 3 { 13 } else { LANES }, k);
+                    let x = floats(tokens as u64 + 99, tokens * k);
+                    let y = product(dtype, isa, &rows, &x, k);
+                    // Of the size of one sum's terms: what f32, bf16 and 8 bits lose of each.
+                    let limit = match Kernel::of(dtype, isa).unwrap().input {
+                        Input::F32 => 1e-6,
+                        Input::Bf16 => 8e-3,
+                        Input::Q8 => 2.5e-2,
+                    };
+                    for (i, (y, (expected, size))) in y.iter().zip(exact(dtype, &rows, &x, k)).enumerate() {
+                        let error = (f64::from(*y) - expected).abs();
+                        assert!(
+                            error <= limit * size + 1e-6 * (expected.abs() + 1.0),
+                            "{isa} {dtype} k {k} tokens {tokens} at {i}: {y}, not {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn all_sets_of_instructions_agree() {
+    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+        for dtype in TYPES {
+            let k = whole_rows(dtype) * 5;
+            let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 7 * k));
+            let (a, b) = (product(dtype, isa, &rows, &x, k), product(dtype, IsaName::Portable, &rows, &x, k));
+            let rounded = Kernel::of(dtype, isa).unwrap().input != Kernel::of(dtype, IsaName::Portable).unwrap().input;
+            let sizes = exact(dtype, &rows, &x, k);
+            for ((a, b), (sum, size)) in a.iter().zip(b).zip(sizes) {
+                let limit = if rounded { 8e-3 } else { 1e-6 };
+                let limit = limit * size + 1e-6 * (sum.abs() + 1.0);
+                assert!(f64::from((a - b).abs()) <= limit, "{isa} {dtype}: {a} {b}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_byte_of_a_row_finds_its_way_back(seed: u64, steps in 1usize..5, rows in 1usize..=16) {
+        for dtype in TYPES {
+            let kernel = Kernel::of(dtype, IsaName::Portable).unwrap();
+            let k = whole_rows(dtype) * steps;
+            let len = dtype.row_bytes(k).unwrap();
+            prop_assert_eq!(kernel.file_row_bytes(k), len);
+            let bytes = noise(seed, rows * len);
+            let mut panel = vec![0; kernel.panel_len(k).unwrap()];
+            kernel.pack(&bytes, k, &mut panel);
+            for r in 0..rows {
+                let mut row = vec![0; len];
+                kernel.unpack(&panel, r, &mut row);
+                prop_assert_eq!(&row, &bytes[r * len..(r + 1) * len], "{} row {}", dtype, r);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_neighbour_changes_no_bit() {
+    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+        for dtype in TYPES {
+            let k = whole_rows(dtype) * 3;
+            let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 23 * k));
+            let together = product(dtype, isa, &rows, &x, k);
+            for t in 0..23 {
+                let alone = product(dtype, isa, &rows, &x[t * k..(t + 1) * k], k);
+                assert_eq!(together[t * LANES..(t + 1) * LANES], alone, "{isa} {dtype} token {t}");
+            }
+        }
+    }
+    let _ = Portable;
+}

@@ -1,0 +1,111 @@
+//! Two `linear` of the same x and the `swiglu` of their results, in one: `silu(x gate^T) * (x up^T)`.
+
+use std::ops::Range;
+
+use camelid_core::backend::BackendError;
+use camelid_core::graph::SymbolValues;
+
+use super::linear::{MAX_TILE, Matrix, Prepared};
+use crate::activations::{Input, quantize, tiles};
+use crate::isa::{Isa, LANES};
+use crate::kernel::{Task, on};
+use crate::plan::{Phase, Step, Value};
+
+/// An item is 32 columns of the result, which are a block of its prepared form.
+pub(crate) struct GateUp {
+    /// `[.., k]` f32.
+    pub x: Value,
+    pub prepared: Prepared,
+    pub gate: Matrix,
+    pub up: Matrix,
+    /// `[.., n]` f32.
+    pub y: Value,
+    /// The result in the form the next product reads, in blocks of 8 bits.
+    pub to: Option<Prepared>,
+}
+
+/// `[gate, up]` of an item's two panels and a tile of tokens.
+type Out = [[[f32; LANES]; MAX_TILE]; 4];
+
+/// Columns of an item.
+const COLUMNS: usize = 2 * LANES;
+
+impl Phase for GateUp {
+    fn items(&self, symbols: &SymbolValues) -> usize {
+        if self.x.rows(symbols) == 0 { 0 } else { self.gate.n.div_ceil(COLUMNS) }
+    }
+
+    fn scratch(&self) -> usize {
+        // Four panels may have to be packed.
+        size_of::<Out>() + 4 * self.gate.scratch().max(self.up.scratch()).next_multiple_of(64)
+    }
+
+    unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
+        let tokens = self.x.rows(at.symbols);
+        let each = self.gate.scratch().max(self.up.scratch()).next_multiple_of(64);
+        // SAFETY: `scratch` has room for it.
+        let out = unsafe { &mut *at.scratch.cast::<Out>() };
+        // SAFETY: as above.
+        let scratch = unsafe { at.scratch.add(size_of::<Out>()) };
+        for item in items {
+            let panels = 2 * item..(2 * item + 2).min(self.gate.panels());
+            // SAFETY: by contract.
+            unsafe {
+                let mut found = [std::ptr::null::<u8>(); 4];
+                for (i, panel) in panels.clone().enumerate() {
+                    found[2 * i] = self.gate.panel(panel, scratch.add(2 * i * each));
+                    found[2 * i + 1] = self.up.panel(panel, scratch.add((2 * i + 1) * each));
+                }
+                for tile in tiles(tokens, self.gate.kernel.tile) {
+                    for i in 0..panels.len() {
+                        let numbers = self.x.f32();
+                        self.gate.tile(found[2 * i], self.prepared, numbers, tile, &mut out[2 * i]);
+                        self.up.tile(found[2 * i + 1], self.prepared, numbers, tile, &mut out[2 * i + 1]);
+                    }
+                    on(at.isa, Swiglu { phase: self, item, tile, out });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last part of an item.
+struct Swiglu<'a> {
+    phase: &'a GateUp,
+    item: usize,
+    tile: (usize, usize),
+    out: &'a Out,
+}
+
+impl Task for Swiglu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Swiglu { phase, item, tile: (first, count), out } = self;
+        let n = phase.gate.n;
+        let column = item * COLUMNS;
+        // SAFETY: by contract; the item's columns are its own.
+        unsafe {
+            #[allow(clippy::needless_range_loop, reason = "four arrays are indexed")]
+            for t in 0..count {
+                let y = phase.y.f32().add((first + t) * n + column);
+                let left = n - column;
+                let mut v = [I::splat(0.0); 2];
+                for (i, v) in v.iter_mut().enumerate() {
+                    if left > i * LANES {
+                        let (gate, up) = (I::load(out[2 * i][t].as_ptr()), I::load(out[2 * i + 1][t].as_ptr()));
+                        *v = I::mul(I::silu(gate), up);
+                        I::store_some(y.add(i * LANES), (left - i * LANES).min(LANES), *v);
+                    }
+                }
+                if let Some(to) = &phase.to {
+                    let row_bytes = Input::Q8.row_bytes(n).expect("counted when the plan was made");
+                    let block = to.ptr.add(first * row_bytes + (item * count + t) * Input::Q8.step_bytes());
+                    quantize::<I>(v[0], v[1], block);
+                }
+            }
+        }
+    }
+}
