@@ -52,13 +52,19 @@ pub fn conformance(root: &Path) -> Result<(), String> {
     if !build.is_ok_and(|status| status.success()) {
         return Err("cargo build -p camelid failed".into());
     }
-    let plugins = [plugins::reference(), plugins::example_rust(), plugins::example_c()];
-    let [reference, rust, c] = plugins.map(|path| path.display().to_string());
+    let plugins = [plugins::reference(), plugins::cpu(), plugins::example_rust(), plugins::example_c()];
+    let [reference, cpu, rust, c] = plugins.map(|path| path.display().to_string());
     let everything = "core,half,quant,extra,real";
+    const CPU: &str = "plugins/cpu/conformance.toml";
     for (out, arguments) in [
         ("reference", &["--backend", "reference", "--profile", everything][..]),
         ("reference-loopback", &["--backend", "reference", "--loopback"]),
         ("reference-plugin", &["--plugin", &reference]),
+        ("cpu", &["--backend", "cpu", "--claims", CPU]),
+        ("cpu-loopback", &["--backend", "cpu", "--loopback", "--claims", CPU]),
+        ("cpu-plugin", &["--plugin", &cpu, "--claims", CPU]),
+        ("cpu-portable", &["--backend", "cpu", "--set", "isa=portable", "--claims", CPU]),
+        ("cpu-never-repacked", &["--backend", "cpu", "--set", "repack=never", "--claims", CPU]),
         ("example-rust", &["--plugin", &rust, "--claims", "plugins/example-rust/conformance.toml"]),
         ("example-c", &["--plugin", &c, "--claims", "plugins/example-c/conformance.toml"]),
     ] {

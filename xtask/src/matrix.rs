@@ -9,8 +9,8 @@ use serde_json::Value;
 
 const README: &str = "README.md";
 /// The columns: a backend's name, and the folder of its report in `target/conformance`.
-const COLUMNS: [(&str, &str); 3] =
-    [("reference", "reference-loopback"), ("example-rust", "example-rust"), ("example-c", "example-c")];
+const COLUMNS: [(&str, &str); 4] =
+    [("reference", "reference-loopback"), ("cpu", "cpu"), ("example-rust", "example-rust"), ("example-c", "example-c")];
 const PROFILES: [&str; 4] = ["core", "half", "quant", "extra"];
 /// Where the table begins.
 const HEAD: &str = "| Operation, level |";
@@ -109,9 +109,9 @@ mod tests {
         std::fs::write(root.path().join(README), format!("before\n\n{HEAD} old |\n|---|\n| x |\n\nafter\n")).unwrap();
         run(root.path()).unwrap();
         let text = std::fs::read_to_string(root.path().join(README)).unwrap();
-        let row = |name: &str, cell: &str| format!("| {name} | {cell} | {cell} | {cell} |\n");
+        let row = |name: &str, cell: &str| format!("| {name} | {cell} | {cell} | {cell} | {cell} |\n");
         let rows = [row("`add`", "1/1; half 0/1"), row("`abi`", "1/1"), row("**all**", "2/3")].concat();
-        let head = format!("{HEAD} reference | example-rust | example-c |\n|---|---|---|---|\n");
+        let head = format!("{HEAD} reference | cpu | example-rust | example-c |\n|---|---|---|---|---|\n");
         assert_eq!(text, format!("before\n\n{head}{rows}\nafter\n"));
         std::fs::remove_file(root.path().join("target/conformance/example-c/report.json")).unwrap();
         assert!(run(root.path()).unwrap_err().contains("run `cargo xtask conformance`"));

@@ -18,6 +18,7 @@ mod setup;
 mod source;
 
 // The backends this binary brings. Everything else only knows them by name.
+use camelid_cpu as _;
 use camelid_reference as _;
 use clap::Parser;
 use std::process::ExitCode;

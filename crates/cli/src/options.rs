@@ -75,7 +75,7 @@ impl PluginFlags {
                 )
                 .into());
             }
-            registry.add_plugin(PluginSpec { name: None, path: std::path::absolute(path)?, sha256: None })?;
+            registry.add_chosen_plugin(PluginSpec { name: None, path: std::path::absolute(path)?, sha256: None })?;
         }
         Ok(registry)
     }

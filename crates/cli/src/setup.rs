@@ -15,7 +15,7 @@ use crate::options::{PluginFlags, RunFlags};
 use crate::source;
 
 /// The backend that runs when nothing says which.
-const DEFAULT_BACKEND: &str = "reference";
+const DEFAULT_BACKEND: &str = "cpu";
 
 /// The configuration from all its sources, `overrides` on top.
 pub fn load_config(file: Option<&Path>, overrides: Config) -> Result<Loaded, Error> {

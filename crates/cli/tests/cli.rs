@@ -16,7 +16,7 @@ fn the_bundled_model_tells_a_story() {
     let args = ["generate", "Once upon a time", "--max-new-tokens", "40", "--json"];
     let json: Value = serde_json::from_str(&stdout(camelid(&args))).unwrap();
     assert_eq!(json["model"], "(bundled)");
-    assert_eq!(json["backend"], "reference");
+    assert_eq!(json["backend"], "cpu");
     assert!(["stop", "length"].contains(&json["finish_reason"].as_str().unwrap()));
     let tokens = json["tokens"].as_array().unwrap();
     assert!((10..=40).contains(&tokens.len()));
@@ -95,7 +95,17 @@ fn forward_writes_the_logits_of_the_reference() {
     let model = suite("model/gqa");
     let paths = [&model, &inputs, &outputs].map(|p| p.to_str().unwrap().to_owned());
     let run = |extra: &[&str]| {
-        let mut args = vec!["forward", "--model", &paths[0], "--inputs", &paths[1], "--outputs", &paths[2]];
+        let mut args = vec![
+            "forward",
+            "--backend",
+            "reference",
+            "--model",
+            &paths[0],
+            "--inputs",
+            &paths[1],
+            "--outputs",
+            &paths[2],
+        ];
         args.extend(extra);
         stdout(camelid(&args));
         let bytes = std::fs::read(&outputs).unwrap();
@@ -218,10 +228,10 @@ fn inspect_backends_explain_and_bench_describe_what_there_is() {
 
     let json: Value = serde_json::from_str(&stdout(camelid(&["backends", "--json"]))).unwrap();
     let names: Vec<&Value> = json.as_array().unwrap().iter().map(|b| &b["name"]).collect();
-    assert_eq!(names, ["reference"], "the backends that are linked in");
+    assert_eq!(names, ["cpu", "reference"], "the backends that are linked in");
     assert_eq!(json[0]["devices"][0]["kind"], "cpu");
 
-    let text = stdout(camelid(&["explain", "--model", model]));
+    let text = stdout(camelid(&["explain", "--backend", "reference", "--model", model]));
     assert!(text.contains("attention(") && text.contains("lowered: "), "{text}");
 
     let args = [

@@ -112,7 +112,10 @@ fn the_backend_that_is_linked_in_works() {
     let output = folder.doctor(&[]);
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    assert!(shown.starts_with("reference ") && shown.contains(" (linked): works, on "), "{shown}");
+    assert!(
+        shown.starts_with("cpu ") && shown.contains("\nreference ") && shown.contains(" (linked): works, on "),
+        "{shown}"
+    );
     assert!(shown.contains("\n  device 0: ") && shown.contains("[cpu"), "{shown}");
     let found = found(&folder.doctor(&["--json"]), "reference");
     assert_eq!((&found["origin"], &found["path"], &found["error"]), (&"linked".into(), &Value::Null, &Value::Null));
@@ -261,12 +264,13 @@ fn one_bad_plugin_costs_the_others_nothing() {
     let output = folder.doctor(&[]);
     let (shown, error) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(error, "error: 5 of 8 backends cannot be used\n");
+    assert_eq!(error, "error: 5 of 9 backends cannot be used\n");
     let lines: Vec<&str> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
     let expected = [
         ("a-crash (plugin ", "DOES NOT WORK: it ended the process while being loaded"),
         ("b-good 1.2.3 (plugin ", "works, on test device"),
         ("c-exit (plugin ", "DOES NOT WORK: it ended the process while being loaded"),
+        ("cpu ", "works"),
         ("d-gone (plugin ", "there is no such file"),
         ("e-text (plugin ", "it is not a library"),
         ("f-hash (plugin ", "is pinned; if you trust the new file"),
@@ -315,7 +319,7 @@ fn bad_arguments_are_refused() {
         (&["--timeout", "0"][..], "--timeout"),
         (&["--timeout", "soon"], "--timeout"),
         (&["--plugin", "libnpu.so"], "a plugin is named by its path"),
-        (&["--plugin", "./libreference.so"], "two backends are named `reference`"),
+        (&["--plugin", "./libreference.so", "--plugin", "./libreference.so"], "two backends are named `reference`"),
         (&["--config", "nowhere.toml"], "nowhere.toml"),
     ] {
         let output = folder.doctor(args);

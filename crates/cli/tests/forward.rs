@@ -73,7 +73,12 @@ impl Desk {
 
     fn run(&self, flags: &[&str]) -> Output {
         let (model, inputs, outputs) = (self.model.to_str().unwrap(), self.path("in"), self.path("out"));
-        let args = [&["forward", "--model", model, "--inputs", &inputs, "--outputs", &outputs], flags].concat();
+        // The numbers are held to what f32 gives.
+        let args = [
+            &["forward", "--backend", "reference", "--model", model, "--inputs", &inputs, "--outputs", &outputs],
+            flags,
+        ]
+        .concat();
         camelid(&args, "")
     }
 
@@ -220,7 +225,7 @@ fn classify_names_the_label_and_its_probability() {
     let folder = tempfile::tempdir().unwrap();
     let model = classifier_with_words(folder.path(), |_| ());
     let texts = ["w3 w9 w12", "w4 w5 w6 w7 w7", "w1"];
-    let args = [&["classify", "--model", &model, "--json"], texts.as_slice()].concat();
+    let args = [&["classify", "--backend", "reference", "--model", &model, "--json"], texts.as_slice()].concat();
     let json: Value = serde_json::from_str(&stdout(camelid(&args, ""))).unwrap();
 
     // The same ids through `forward`, each text padded to five.

@@ -130,7 +130,7 @@ fn folders_need_trust_and_the_working_directory_is_never_searched() {
     assert!(message.contains("there is no backend `example-c`"), "{message}");
     let unchosen = camelid(folder.path(), &[&TELL[..], &["--plugin", "./libcamelid_example_c.so"]].concat());
     assert!(String::from_utf8_lossy(&unchosen.stderr).contains("no --backend chooses it"));
-    assert!(stdout(unchosen).contains("\"backend\": \"reference\""));
+    assert!(stdout(unchosen).contains("\"backend\": \"cpu\""));
     let bare = [&TELL[..], &["--backend", "example-c", "--plugin", "libcamelid_example_c.so"]].concat();
     let message = failure(camelid(folder.path(), &bare));
     assert!(

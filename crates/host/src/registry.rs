@@ -213,6 +213,22 @@ impl Registry {
         self.add_plugin_unless(spec, None)
     }
 
+    /// [`Registry::add_plugin`] for a plugin that a person named by its path, now: a backend of its name that is linked in
+    /// makes way for it.
+    ///
+    /// # Errors
+    /// [`HostError::DuplicateBackend`] if its name is taken by another plugin.
+    pub fn add_chosen_plugin(&mut self, spec: PluginSpec) -> Result<(), HostError> {
+        let name = spec.sidecar().ok().map(|s| s.name);
+        if let Some(name) = name
+            && let Some(Registered::Here { origin: BackendOrigin::Linked, .. }) = self.backends.get(&name)
+        {
+            tracing::info!(name, path = %spec.path.display(), "the plugin takes the place of the backend that is linked in");
+            self.backends.remove(&name);
+        }
+        self.add_plugin(spec)
+    }
+
     /// [`Registry::add_plugin`], as one that is not to be used if it was refused.
     fn add_plugin_unless(&mut self, spec: PluginSpec, refused: Option<PluginError>) -> Result<(), HostError> {
         let sidecar = spec.sidecar();

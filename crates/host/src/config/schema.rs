@@ -83,7 +83,7 @@ macro_rules! keys {
 }
 
 keys! {
-    "backend" (backend): Kind::BackendName, "\"reference\"", "--backend";
+    "backend" (backend): Kind::BackendName, "\"cpu\"", "--backend";
     "model" (model): Kind::Path, "the bundled model", "--model";
 
     "plugins.folders" (plugins.folders): Kind::Strings, "none";
