@@ -62,7 +62,9 @@ fn cells(path: &Path) -> Result<Vec<(String, Cell)>, String> {
 fn table(reports: &[Vec<(String, Cell)>]) -> String {
     let mut table = String::from(HEAD);
     COLUMNS.iter().for_each(|(name, _)| table += &format!(" {name} |"));
-    table += "\n|---|---|---|---|\n";
+    table += "\n|---|";
+    COLUMNS.iter().for_each(|_| table += "---|");
+    table.push('\n');
     for (name, _) in &reports[0] {
         let _ = write!(table, "| `{name}` |");
         for report in reports {

@@ -251,7 +251,7 @@ fn classify_names_the_label_and_its_probability() {
     }
 
     // Lines of standard input, and text for people.
-    let lines = stdout(camelid(&["classify", "--model", &model], "w3 w9 w12\nw1\n"));
+    let lines = stdout(camelid(&["classify", "--backend", "reference", "--model", &model], "w3 w9 w12\nw1\n"));
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines.len(), 2);
     let first = json[0]["label"].as_str().unwrap();
@@ -262,7 +262,7 @@ fn classify_names_the_label_and_its_probability() {
     let several = classifier_with_words(folder.path(), |config| {
         config["problem_type"] = "multi_label_classification".into();
     });
-    let args = ["classify", "--model", &several, "--json", texts[0]];
+    let args = ["classify", "--backend", "reference", "--model", &several, "--json", texts[0]];
     let several: Value = serde_json::from_str(&stdout(camelid(&args, ""))).unwrap();
     assert_eq!((&several[0]["activation"], &several[0]["logits"]), (&"sigmoid".into(), &json[0]["logits"]));
     for score in several[0]["scores"].as_array().unwrap() {
@@ -274,19 +274,23 @@ fn classify_names_the_label_and_its_probability() {
 #[test]
 fn what_is_no_classifier_is_not_classified_and_a_classifier_does_not_generate() {
     let causal = suite("causal");
-    let message = failure(camelid(&["classify", "--model", causal.to_str().unwrap(), "x"], ""));
+    let message =
+        failure(camelid(&["classify", "--backend", "reference", "--model", causal.to_str().unwrap(), "x"], ""));
     assert!(message.contains("is no classifier") && message.contains("LlamaForSequenceClassification"), "{message}");
     let folder = tempfile::tempdir().unwrap();
     let model = classifier_with_words(folder.path(), |_| ());
     let message = failure(camelid(&["generate", "--model", &model, "w1"], ""));
     assert!(message.contains("a classifier of 3 labels; use `camelid classify`"), "{message}");
-    assert!(failure(camelid(&["classify", "--model", &model], "")).contains("there is nothing to classify"));
+    assert!(
+        failure(camelid(&["classify", "--backend", "reference", "--model", &model], ""))
+            .contains("there is nothing to classify")
+    );
     // A head of another size than the labels call for.
     let folder = tempfile::tempdir().unwrap();
     let model = classifier_with_words(folder.path(), |config| {
         config["id2label"] = serde_json::json!({"0": "no", "1": "yes"});
     });
-    let message = failure(camelid(&["classify", "--model", &model, "w1"], ""));
+    let message = failure(camelid(&["classify", "--backend", "reference", "--model", &model, "w1"], ""));
     assert!(message.contains("score.weight is [3, 26]") && message.contains("num_labels"), "{message}");
 }
 
