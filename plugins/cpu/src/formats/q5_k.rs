@@ -43,7 +43,7 @@ unsafe fn codes<I: Isa, const B: usize>(panel: *const u8) -> [I::Q; 8] {
         let mut q = [I::load_q(fours); 8];
         unroll!(g < 8 => {
             let both = I::load_q(fours.add(g * 4 * LANES));
-            let four = if B % 2 == 0 { both } else { I::shr_q::<4>(both) };
+            let four = if B.is_multiple_of(2) { both } else { I::shr_q::<4>(both) };
             q[g] = I::or_q(I::and_q(four, 0x0f), fifth::<I, B>(I::load_q(fifths.add(g * 4 * LANES))));
         });
         q
