@@ -106,20 +106,12 @@ pub(crate) fn tile_of(t: usize, tokens: usize, most: usize) -> (usize, usize) {
     }
 }
 
-/// Writes row `t` of `tokens` rows, `x [K]`, into `to`, where all of them go. Returns whether every number could be said
-/// in the input's form; infinities, NaN and numbers below 1e-36 that stand alone cannot in 8 bits.
+/// Writes row `t` of `tokens` rows, `x [K]`, into `to`, where all of them go.
 ///
 /// # Safety
 /// As [`Isa`]; `x` points to `k` f32, `to` to [`Input::row_bytes`] times `tokens` bytes. Other threads may write other rows.
 #[inline(always)]
-pub(crate) unsafe fn prepare<I: Isa>(
-    input: Input,
-    x: *const f32,
-    k: usize,
-    t: usize,
-    tokens: usize,
-    to: *mut u8,
-) -> bool {
+pub(crate) unsafe fn prepare<I: Isa>(input: Input, x: *const f32, k: usize, t: usize, tokens: usize, to: *mut u8) {
     let (first, count) = tile_of(t, tokens, I::TILE);
     let row_bytes = input.row_bytes(k).expect("memory of this size was made");
     // SAFETY: the row's steps lie inside the tile, and the tile inside `to`.
@@ -132,7 +124,6 @@ pub(crate) unsafe fn prepare<I: Isa>(
                     let value = if i < k { x.add(i).read_unaligned() } else { 0.0 };
                     start.add(i * stride).cast::<f32>().write_unaligned(value);
                 }
-                true
             }
             Input::Bf16 => {
                 let half =
@@ -140,30 +131,28 @@ pub(crate) unsafe fn prepare<I: Isa>(
                 for i in 0..k.next_multiple_of(4) / 2 {
                     start.add(i * stride).cast::<u32>().write_unaligned(half(2 * i) | half(2 * i + 1) << 16);
                 }
-                true
             }
             Input::Q8 => {
-                let mut fits = true;
                 for b in 0..k.div_ceil(32) {
                     let left = k - 32 * b;
                     let (v0, v1) = (
                         I::load_some(x.add(32 * b), left.min(LANES)),
                         I::load_some(x.add(32 * b + LANES.min(left)), left.saturating_sub(LANES).min(LANES)),
                     );
-                    fits &= quantize::<I>(v0, v1, start.add(b * stride));
+                    quantize::<I>(v0, v1, start.add(b * stride));
                 }
-                fits
             }
         }
     }
 }
 
-/// Quantizes 32 numbers into a [`Q8Block`] at `to`; whether that could be done.
+/// Quantizes 32 numbers into a [`Q8Block`] at `to`. What 8 bits cannot say (infinities, NaN, numbers of which none is above
+/// 1e-36) becomes a block of NaN, so that nothing it reaches is taken for a result: `Matrix::tile` computes that again.
 ///
 /// # Safety
 /// As [`Isa`]; there is room for a block at `to`.
 #[inline(always)]
-pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) -> bool {
+pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) {
     // SAFETY: by contract; arrays have sixteen elements.
     unsafe {
         let zero = I::splat(0.0);
@@ -172,7 +161,9 @@ pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) -> bool {
         // A NaN may be lost in a maximum, but not in a sum.
         let sum = I::reduce_add(I::add(v0, v1));
         let fits = largest < 1e38 && sum.is_finite() && (largest == 0.0 || largest > 1e-36);
-        if fits && largest > 0.0 {
+        if !fits {
+            (block.scale, block.sum) = (f32::NAN, f32::NAN);
+        } else if largest > 0.0 {
             let (scale, inverse) = (largest / 127.0, I::splat(127.0 / largest));
             let mut whole = [0.0f32; 32];
             I::store(whole.as_mut_ptr(), I::round(I::mul(v0, inverse)));
@@ -190,7 +181,6 @@ pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) -> bool {
             block.minus_8_first = -8 * first;
         }
         to.cast::<Q8Block>().write_unaligned(block);
-        fits
     }
 }
 
@@ -217,21 +207,20 @@ mod tests {
         }
     }
 
-    fn quantized(x: &[f32; 32]) -> (Q8Block, bool) {
+    fn quantized(x: &[f32; 32]) -> Q8Block {
         let mut block = [0u8; Q8_BYTES];
         // SAFETY: any processor; 32 numbers, and room for a block.
         unsafe {
             let (v0, v1) = (Portable::load(x.as_ptr()), Portable::load(x.as_ptr().add(LANES)));
-            let fits = quantize::<Portable>(v0, v1, block.as_mut_ptr());
-            (block.as_ptr().cast::<Q8Block>().read_unaligned(), fits)
+            quantize::<Portable>(v0, v1, block.as_mut_ptr());
+            block.as_ptr().cast::<Q8Block>().read_unaligned()
         }
     }
 
     #[test]
     fn blocks_hold_their_numbers_to_half_a_step() {
         let x: [f32; 32] = std::array::from_fn(|i| (i as f32 - 9.5) * 0.37);
-        let (block, fits) = quantized(&x);
-        assert!(fits);
+        let block = quantized(&x);
         for (x, code) in x.iter().zip(block.codes) {
             assert!((x - block.scale * f32::from(code)).abs() <= block.scale * 0.5001);
         }
@@ -241,11 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn what_eight_bits_cannot_say_is_noticed() {
+    fn what_eight_bits_cannot_say_is_nan() {
         for (value, expected) in [(0.0, true), (1.0, true), (f32::NAN, false), (f32::INFINITY, false), (1e-38, false)] {
             let mut x = [0.0; 32];
             x[17] = value;
-            assert_eq!(quantized(&x).1, expected, "{value}");
+            let block = quantized(&x);
+            assert_eq!(!block.scale.is_nan() && !block.sum.is_nan(), expected, "{value}");
         }
     }
 }

@@ -259,3 +259,43 @@ fn what_a_neighbour_holds_changes_no_bit() {
     let (x, y) = (first.step(&[&[6], &[7]], &[5, 17]), second.step(&[&[6], &[8]], &[5, 17]));
     assert_eq!(x[..VOCAB], y[..VOCAB]);
 }
+
+/// `x [1, 64]` times a q4_1 weight `[20, 64]`.
+fn product(x: &[f32]) -> Vec<f32> {
+    let range = SymbolRange { min: SymbolValues::new(0, 0, 0, 0), max: SymbolValues::new(1, 1, 1, 1) };
+    let mut g = GraphBuilder::new(range);
+    let input = g.input("x", matrix(DType::F32, 1, 64)).unwrap();
+    let w = g.weight("w", matrix(DType::Q4_1, 20, 64)).unwrap();
+    let y = g.linear(input, w, None).unwrap();
+    g.output("y", y).unwrap();
+    let mut rig = Rig::new(&g.finish(), &[("threads", "2")]);
+    let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+    rig.device.write(rig.buffer("x"), 0, &bytes).unwrap();
+    rig.device.run(rig.plan, &SymbolValues::new(1, 1, 1, 1)).unwrap();
+    let mut bytes = vec![0; 20 * 4];
+    rig.device.read(rig.buffer("y"), 0, &mut bytes).unwrap();
+    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+#[test]
+fn numbers_that_eight_bits_cannot_say_are_not_lost() {
+    let weights = {
+        let mut w = vec![0.0; 20 * 64];
+        // The second of the graph's bound values: `Rig` makes its numbers from that.
+        quant::dequantize(DType::Q4_1, &weight_bytes(DType::Q4_1, 1, 20, 64), &mut w).unwrap();
+        w
+    };
+    let mut x = noise(5, 64);
+    x[40] = f32::INFINITY;
+    for (y, w) in product(&x).iter().zip(weights.chunks(64)) {
+        assert!(y.is_infinite() && y.is_sign_positive() == (w[40] > 0.0), "{y} for {}", w[40]);
+    }
+    x[40] = f32::NAN;
+    assert!(product(&x).iter().all(|y| y.is_nan()));
+    // Nothing above 1e-36 in the second block, and nothing at all in the first.
+    let x: Vec<f32> = (0..64).map(|i| if i < 32 { 0.0 } else { 1e-37 }).collect();
+    for (y, w) in product(&x).iter().zip(weights.chunks(64)) {
+        let expected = w[32..].iter().map(|w| f64::from(*w) * f64::from(1e-37f32)).sum::<f64>();
+        assert!((f64::from(*y) - expected).abs() <= 1e-5 * expected.abs() + 1e-44, "{y:e}, not {expected:e}");
+    }
+}
