@@ -1,13 +1,10 @@
 //! What this backend computes: one table.
 
 use camelid_core::DType;
-use camelid_sdk::kernels::{Claim, DEQUANTIZABLE, INDICES};
+use camelid_sdk::kernels::{Claim, DEQUANTIZABLE, F32, INDICES};
 
 /// Types of activations and caches. Whatever the type, kernels compute in f32.
 const FLOATS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
-
-/// f32 alone.
-const F32: &[DType] = &[DType::F32];
 
 /// Every operation.
 pub(crate) const CLAIMS: &[Claim] = &[

@@ -1,4 +1,4 @@
-//! The threads: one entry a step, and between the phases of a step a barrier of a few hundred nanoseconds.
+//! The threads: one entry a step, and between the phases of a step a barrier that is two atomic counters.
 //!
 //! The caller is one of the team. The others wait for work for a fraction of a millisecond, as long as the host needs
 //! between two tokens, and then sleep until they are called: a pool that has nothing to do uses no processor. Waiting threads
@@ -324,16 +324,16 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn an_idle_pool_uses_no_processor() {
-        let pool = Pool::new(4, true).unwrap();
-        pool.run(&|_, _| ()).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        let before = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        std::thread::sleep(Duration::from_millis(200));
-        let after = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        let nanos = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
-        assert!(nanos < 100_000_000, "{nanos} ns of processor in 200 ms of waiting");
+    fn an_idle_pool_sleeps_and_wakes() {
+        let pool = Pool::new(4, cfg!(target_os = "linux")).unwrap();
+        for _ in 0..3 {
+            pool.run(&|_, _| ()).unwrap();
+            let start = Instant::now();
+            while *pool.shared.sleepers.lock().unwrap() < 3 {
+                assert!(start.elapsed() < Duration::from_secs(60), "a worker does not go to sleep");
+                std::thread::yield_now();
+            }
+        }
         pool.run(&|_, _| ()).unwrap();
     }
 }

@@ -299,3 +299,35 @@ fn numbers_that_eight_bits_cannot_say_are_not_lost() {
         assert!((f64::from(*y) - expected).abs() <= 1e-5 * expected.abs() + 1e-44, "{y:e}, not {expected:e}");
     }
 }
+
+#[test]
+fn one_rotated_value_goes_into_every_cache_that_takes_it() {
+    let range = SymbolRange { min: SymbolValues::new(0, 0, 0, 0), max: SymbolValues::new(2, 1, 1, 4) };
+    let mut g = GraphBuilder::new(range);
+    let t = camelid_core::graph::Symbol::T.into();
+    let rows = |width: usize| TensorType::new(DType::F32, &[t, width.into()]).unwrap();
+    let x = g.input("x", rows(16)).unwrap();
+    let [cos, sin] = ["cos", "sin"].map(|n| g.input(n, rows(4)).unwrap());
+    let slot = g.step_input(StepInput::Slot).unwrap();
+    let [a, b] = ["a", "b"].map(|n| g.state(n, matrix(DType::F32, 4, 16)).unwrap());
+    let y = g.rope(x, cos, sin, 8).unwrap();
+    g.kv_append(a, y, slot).unwrap();
+    g.kv_append(b, y, slot).unwrap();
+    let mut rig = Rig::new(&g.finish(), &[("threads", "2")]);
+    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    for (name, values) in [("x", noise(1, 32)), ("cos", noise(2, 8)), ("sin", noise(3, 8))] {
+        rig.device.write(rig.buffer(name), 0, &floats(&values)).unwrap();
+    }
+    rig.device.write(rig.buffer("slot"), 0, &[2i32, 0].map(i32::to_le_bytes).concat()).unwrap();
+    for name in ["a", "b"] {
+        rig.device.write(rig.buffer(name), 0, &[0; 4 * 64]).unwrap();
+    }
+    rig.device.run(rig.plan, &SymbolValues::new(2, 1, 0, 4)).unwrap();
+    let [a, b] = ["a", "b"].map(|name| {
+        let mut bytes = vec![0; 4 * 64];
+        rig.device.read(rig.buffer(name), 0, &mut bytes).unwrap();
+        bytes
+    });
+    assert_eq!(a, b);
+    assert!(a[..64].iter().any(|b| *b != 0) && a[128..192].iter().any(|b| *b != 0), "both rows were written");
+}

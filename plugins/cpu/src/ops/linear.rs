@@ -62,15 +62,12 @@ impl Matrix {
         self.kernel.panel_len(self.k).expect("counted when the plan was made")
     }
 
-    /// Bytes of a thread's memory to pack or to dequantize in.
+    /// Bytes of a thread's memory to pack a panel in.
     pub(crate) fn scratch(&self) -> usize {
-        let numbers = self.k.saturating_mul(size_of::<f32>());
-        let panel = match self.source {
+        match self.source {
             Source::Panels(_) => 0,
-            Source::Rows(..) => self.panel_len().next_multiple_of(64),
-        };
-        // A row as it lies in the file and as numbers.
-        panel.saturating_add(numbers.saturating_mul(2)).saturating_add(64)
+            Source::Rows(..) => self.panel_len(),
+        }
     }
 
     /// Panel `i`, packed into `scratch` if it is not there.

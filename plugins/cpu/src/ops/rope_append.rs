@@ -29,7 +29,7 @@ pub(crate) struct Rope {
     /// `[T, H * D]` f32.
     pub y: Value,
     /// Where the rotated rows go, too.
-    pub append: Option<Append>,
+    pub appends: Vec<Append>,
 }
 
 /// Rows into a table.
@@ -76,7 +76,7 @@ impl Phase for RopeAppend {
                 unsafe {
                     let tokens = rope.x.rows(at.symbols);
                     on(at.isa, Head { rope, head: item, tokens, symbols: at.symbols });
-                    if let Some(append) = &rope.append {
+                    for append in &rope.appends {
                         append.columns(at.symbols, item * rope.head_dim..(item + 1) * rope.head_dim)?;
                     }
                 }

@@ -306,7 +306,7 @@ impl Builder<'_> {
     fn rope(&mut self, node: &Node, head_dim: usize) -> Result<(Rope, Target), BackendError> {
         let (x, cos, sin) = (self.floats(node.inputs[0])?, self.floats(node.inputs[1])?, self.floats(node.inputs[2])?);
         let target = self.target(node.outputs[0])?;
-        Ok((Rope { x, cos, sin, head_dim, y: target.value, append: None }, target))
+        Ok((Rope { x, cos, sin, head_dim, y: target.value, appends: Vec::new() }, target))
     }
 
     /// Rows into a table; they come as f32 or in the table's type.
@@ -336,7 +336,7 @@ impl Builder<'_> {
                 Some(rope) => {
                     let (table, index) = (self.value(node.inputs[0])?, self.value(node.inputs[2])?);
                     let rows = phase.ropes[rope].y;
-                    phase.ropes[rope].append = Some(Append { rows, table, index, index_name: "slot" });
+                    phase.ropes[rope].appends.push(Append { rows, table, index, index_name: "slot" });
                 }
                 None => {
                     let append = self.append(node, "slot")?;
