@@ -2,25 +2,9 @@
 
 use std::hint::black_box;
 
-use camelid_core::DType;
-
 use crate::activations::{Input, prepare};
 use crate::isa::{Isa, IsaName, LANES, unroll};
 use crate::kernel::{Kernel, Task, on};
-
-const TYPES: [DType; 11] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q5_K,
-    DType::Q6_K,
-];
 
 /// A set of instructions that this processor has.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +161,7 @@ pub struct Case {
 impl Case {
     /// For each type of weights, at least one panel of rows of `k`, and at most `bytes` of them; one token, or a whole tile.
     pub fn all(set: Set, k: usize, bytes: usize, one: bool) -> impl Iterator<Item = Case> {
-        TYPES.into_iter().map(move |dtype| {
+        Kernel::TYPES.into_iter().map(move |dtype| {
             let kernel = Kernel::of(dtype, set.0).expect("there is a kernel");
             let panel_len = kernel.panel_len(k).expect("a small number");
             let count = (bytes / panel_len).max(1);

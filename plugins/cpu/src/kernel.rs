@@ -87,6 +87,21 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
+    /// The types that have panels of their own.
+    pub(crate) const TYPES: [DType; 11] = [
+        DType::F32,
+        DType::F16,
+        DType::BF16,
+        DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q8_0,
+        DType::Q4_K,
+        DType::Q5_K,
+        DType::Q6_K,
+    ];
+
     /// The kernel for weights of this type, or `None` if they have no panels of their own: they are dequantized.
     pub(crate) fn of(dtype: DType, isa: IsaName) -> Option<Kernel> {
         Some(match dtype {

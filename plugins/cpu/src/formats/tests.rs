@@ -7,20 +7,6 @@ use crate::activations::{Input, prepare, tiles};
 use crate::isa::{IsaName, LANES};
 use crate::kernel::{Kernel, Task, on};
 
-const TYPES: [DType; 11] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q8_0,
-    DType::Q4_K,
-    DType::Q5_K,
-    DType::Q6_K,
-];
-
 /// `n` bytes that look random, the same for the same seed.
 fn noise(seed: u64, n: usize) -> Vec<u8> {
     let mut state = seed;
@@ -121,7 +107,7 @@ fn exact(dtype: DType, rows: &[u8], x: &[f32], k: usize) -> Vec<(f64, f64)> {
 #[test]
 fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
     for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
-        for dtype in TYPES {
+        for dtype in Kernel::TYPES {
             for steps in [1, 2, 3, 7] {
                 let k = whole_rows(dtype) * steps;
                 for tokens in [1, 2, 3, 5, 16, 33] {
@@ -150,7 +136,7 @@ fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
 #[test]
 fn all_sets_of_instructions_agree() {
     for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
-        for dtype in TYPES {
+        for dtype in Kernel::TYPES {
             let k = whole_rows(dtype) * 5;
             let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 7 * k));
             let (a, b) = (product(dtype, isa, &rows, &x, k), product(dtype, IsaName::Portable, &rows, &x, k));
@@ -168,7 +154,7 @@ fn all_sets_of_instructions_agree() {
 proptest! {
     #[test]
     fn every_byte_of_a_row_finds_its_way_back(seed: u64, steps in 1usize..5, rows in 1usize..=16) {
-        for dtype in TYPES {
+        for dtype in Kernel::TYPES {
             let kernel = Kernel::of(dtype, IsaName::Portable).unwrap();
             let k = whole_rows(dtype) * steps;
             let len = dtype.row_bytes(k).unwrap();
@@ -188,7 +174,7 @@ proptest! {
 #[test]
 fn a_neighbour_changes_no_bit() {
     for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
-        for dtype in TYPES {
+        for dtype in Kernel::TYPES {
             let k = whole_rows(dtype) * 3;
             let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 23 * k));
             let together = product(dtype, isa, &rows, &x, k);

@@ -235,19 +235,24 @@ impl Task for Piece<'_> {
     }
 }
 
-/// An item is a key head of a sequence whose pieces are put together.
+/// The first item is the padding; the others are each a key head of a sequence whose pieces are put together.
 pub(crate) struct AttentionJoin(pub Partial);
 
 impl Phase for AttentionJoin {
     fn items(&self, symbols: &SymbolValues) -> usize {
-        self.0.attention.seq_len.elements(symbols) * self.0.attention.spec.num_kv_heads
+        self.0.attention.seq_len.elements(symbols) * self.0.attention.spec.num_kv_heads + 1
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let heads = self.0.attention.spec.num_kv_heads;
         for item in items {
-            // SAFETY: by contract; the inputs were checked by the phase before.
+            // SAFETY: by contract; the inputs were checked by the phase before if it had pieces.
             unsafe {
+                let Some(item) = item.checked_sub(1) else {
+                    self.0.attention.check(at.symbols)?;
+                    self.0.attention.clear_padding(at.symbols);
+                    continue;
+                };
                 let sequence = self.0.attention.sequence(item / heads);
                 on(at.isa, Join { partial: &self.0, sequence, head: item % heads });
             }

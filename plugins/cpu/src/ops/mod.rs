@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_split;
+mod attention_tiles;
 mod gate_up;
 mod linear;
 mod norm;
@@ -9,8 +10,9 @@ mod plain;
 mod prepare;
 mod rope_append;
 
-pub(crate) use attention::{Attention, AttentionTiles};
+pub(crate) use attention::Attention;
 pub(crate) use attention_split::{AttentionJoin, AttentionPieces, Partial};
+pub(crate) use attention_tiles::AttentionTiles;
 pub(crate) use gate_up::GateUp;
 pub(crate) use linear::{Linear, Matrix, Prepared, Product, Source};
 pub(crate) use norm::Norm;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use camelid_core::DType;
 use camelid_core::backend::{BackendError, Location};
-use camelid_core::graph::{Graph, Node, NodeId, TensorType, ValueId};
+use camelid_core::graph::{Graph, Node, NodeId, Symbol, TensorType, ValueId};
 use camelid_core::ops::Op;
 use camelid_sdk::parts::Buffers;
 
@@ -473,7 +473,10 @@ impl Builder<'_> {
             self.push(AttentionPieces(partial));
             self.push(AttentionJoin(partial));
         }
-        self.push(AttentionTiles { attention, split });
+        // A plan for one token has nothing left.
+        if !split || max.get(Symbol::T) > 1 {
+            self.push(AttentionTiles { attention, split });
+        }
         self.finish(target);
         Ok(())
     }

@@ -1,0 +1,358 @@
+//! Attention of sequences with several new tokens: tiles of rows (tokens times heads of a group) against blocks of keys.
+
+use std::ops::Range;
+
+use camelid_core::DType;
+use camelid_core::backend::BackendError;
+use camelid_core::graph::SymbolValues;
+
+use super::attention::{Attention, Sequence, load_cache};
+use crate::activations::tiles;
+use crate::isa::{Isa, LANES, unroll};
+use crate::kernel::{Task, on};
+use crate::plan::{Phase, Step};
+
+/// Keys of a block.
+const KEYS: usize = 64;
+
+/// Runs `$body` with the constant `$M` of this value: 1, 2, 4, 8 or 16.
+macro_rules! by_count {
+    ($count:expr, $M:ident => $body:block) => {
+        match $count {
+            1 => {
+                const $M: usize = 1;
+                $body
+            }
+            2 => {
+                const $M: usize = 2;
+                $body
+            }
+            4 => {
+                const $M: usize = 4;
+                $body
+            }
+            8 => {
+                const $M: usize = 8;
+                $body
+            }
+            _ => {
+                const $M: usize = 16;
+                $body
+            }
+        }
+    };
+}
+
+/// An item is a tile of tokens of a sequence with one key head; sequences that are split have none, but for the checks.
+pub(crate) struct AttentionTiles {
+    pub attention: Attention,
+    /// Whether a phase before this one has computed the sequences with one new token.
+    pub split: bool,
+}
+
+/// A tile's memory.
+struct Sizes {
+    /// Head dimension in whole vectors.
+    d: usize,
+    rows: usize,
+}
+
+impl Sizes {
+    /// f32s: queries, turned keys, values, scores, sums, and the state of each row.
+    fn floats(&self) -> usize {
+        let Sizes { d, rows } = *self;
+        rows * d + 2 * KEYS * d + rows * KEYS + rows * d + 3 * rows + LANES * LANES
+    }
+}
+
+impl AttentionTiles {
+    fn sizes(&self) -> Sizes {
+        let a = &self.attention;
+        let rows = (a.tile_tokens() * a.group()).next_multiple_of(LANES);
+        Sizes { d: a.spec.head_dim.next_multiple_of(LANES), rows }
+    }
+
+    /// Tiles of a sequence.
+    fn tiles_of(&self, sequence: &Sequence) -> usize {
+        if self.split && self.attention.splits(sequence.count) {
+            return 0;
+        }
+        sequence.count.div_ceil(self.attention.tile_tokens())
+    }
+}
+
+impl Phase for AttentionTiles {
+    fn items(&self, symbols: &SymbolValues) -> usize {
+        let a = &self.attention;
+        let sequences = a.seq_len.elements(symbols);
+        // SAFETY: the inputs are there when a step runs.
+        let tiles: usize = (0..sequences).map(|s| self.tiles_of(&unsafe { a.sequence(s) })).sum();
+        // One more for the padding, which the other way has seen to if there is one.
+        tiles.min(a.q.rows(symbols)) * a.spec.num_kv_heads + usize::from(!self.split)
+    }
+
+    fn grain(&self, _: usize, _: usize) -> usize {
+        1
+    }
+
+    fn scratch(&self) -> usize {
+        self.sizes().floats() * size_of::<f32>()
+    }
+
+    unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
+        let a = &self.attention;
+        // SAFETY: by contract; what the inputs say is checked before it is used.
+        unsafe {
+            a.check(at.symbols)?;
+            let sequences = a.seq_len.elements(at.symbols);
+            for item in items {
+                let Some(item) = (if self.split { Some(item) } else { item.checked_sub(1) }) else {
+                    a.clear_padding(at.symbols);
+                    continue;
+                };
+                let (mut tile, head) = (item / a.spec.num_kv_heads, item % a.spec.num_kv_heads);
+                for s in 0..sequences {
+                    let sequence = a.sequence(s);
+                    let tiles = self.tiles_of(&sequence);
+                    if tile < tiles {
+                        // The last tiles see most and take longest: they come first.
+                        let tile = tiles - 1 - tile;
+                        let per_row = a.block_table.columns(at.symbols);
+                        let table = a.block_table.ptr.cast::<i32>().add(s * per_row);
+                        let sizes = self.sizes();
+                        on(at.isa, Tile { a, sequence, table, tile, head, sizes, scratch: at.scratch.cast() });
+                        break;
+                    }
+                    tile -= tiles;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same where a row ends before a whole vector: zeros after its `n` elements.
+#[inline(always)]
+unsafe fn load_cache_some<I: Isa>(dtype: DType, row: *const u8, i: usize, n: usize) -> I::F {
+    // SAFETY: `n` elements from `i` on are there.
+    unsafe {
+        if n >= LANES {
+            return load_cache::<I>(dtype, row, i);
+        }
+        match dtype {
+            DType::F32 => I::load_some(row.cast::<f32>().add(i), n),
+            _ => {
+                let mut halves = [0u16; LANES];
+                std::ptr::copy_nonoverlapping(row.cast::<u16>().add(i).cast::<u8>(), halves.as_mut_ptr().cast(), 2 * n);
+                load_cache::<I>(dtype, halves.as_ptr().cast(), 0)
+            }
+        }
+    }
+}
+
+/// `acc[m] += sum over k of a[k * a_step + m * a_row] * b[k * b_step + ..16]`: `M` rows of sixteen results.
+#[inline(always)]
+unsafe fn product<I: Isa, const M: usize>(
+    (a, a_step, a_row): (*const f32, usize, usize),
+    (b, b_step): (*const f32, usize),
+    k: usize,
+    acc: &mut [I::F; M],
+) {
+    // SAFETY: by the callers' sizes.
+    unsafe {
+        for k in 0..k {
+            let b = I::load(b.add(k * b_step));
+            let a = a.add(k * a_step);
+            unroll!(m < M => { acc[m] = I::fma(b, I::splat(*a.add(m * a_row)), acc[m]); });
+        }
+    }
+}
+
+/// A tile of tokens of one sequence, with one key head.
+struct Tile<'a> {
+    a: &'a Attention,
+    sequence: Sequence,
+    table: *const i32,
+    tile: usize,
+    head: usize,
+    sizes: Sizes,
+    scratch: *mut f32,
+}
+
+impl Task for Tile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Tile { a, sequence, table, tile, head, sizes: Sizes { d, rows: most_rows }, scratch } = self;
+        let Attention { spec, q, k, v, y, .. } = a;
+        let (group, head_dim) = (a.group(), spec.head_dim);
+        let tokens = tile * a.tile_tokens()..((tile + 1) * a.tile_tokens()).min(sequence.count);
+        let rows = tokens.len() * group;
+        let (q_width, kv_width) = (spec.num_heads * head_dim, spec.num_kv_heads * head_dim);
+        // The index in its sequence of the tile's first token.
+        let base = sequence.len - sequence.count + tokens.start;
+        let dtype = k.ty.dtype;
+        let kv_row = kv_width * dtype.block_bytes();
+        let kv_head = head * head_dim * dtype.block_bytes();
+        let groups = || tiles(rows, I::TILE.min(LANES));
+        // SAFETY: the memory has these sizes; the cache rows were checked.
+        unsafe {
+            let queries = scratch; // [d][rows of a group of rows], group after group
+            let keys = queries.add(most_rows * d); // [KEYS / 16][d][16]
+            let values = keys.add(KEYS * d); // [KEYS][d]
+            let scores = values.add(KEYS * d); // [rows][KEYS]
+            let sums = scores.add(most_rows * KEYS); // [rows][d]
+            let largest = sums.add(most_rows * d); // [rows]
+            let weights = largest.add(most_rows); // [rows]
+            let factors = weights.add(most_rows); // [rows]
+
+            // Rows are (token, head of the group); queries lie as activations do, a group of rows side by side.
+            for (first, count) in groups() {
+                for r in first..first + count {
+                    let (t, h) = (r / group, head * group + r % group);
+                    let from = q.f32().add((sequence.first + tokens.start + t) * q_width + h * head_dim);
+                    let to = queries.add(first * d + (r - first));
+                    for i in 0..d {
+                        *to.add(i * count) = if i < head_dim { *from.add(i) * spec.scale } else { 0.0 };
+                    }
+                }
+            }
+            std::ptr::write_bytes(sums, 0, rows * d);
+            std::ptr::write_bytes(weights, 0, rows);
+            for r in 0..rows {
+                *largest.add(r) = f32::NEG_INFINITY;
+            }
+
+            let end = base + tokens.len(); // keys that the last token sees
+            let mut block = a.begin(base) / KEYS * KEYS;
+            while block < end {
+                let from = block.max(a.begin(base));
+                let to = (block + KEYS).min(end);
+                // Keys and values as f32, keys with sixteen of them in the lanes; zeros where there are none.
+                let mut nothing = I::splat(0.0);
+                for part in 0..KEYS / LANES {
+                    for i in (0..d).step_by(LANES) {
+                        let n = LANES.min(head_dim - i.min(head_dim));
+                        let mut x = [I::splat(0.0); LANES];
+                        for (lane, x) in x.iter_mut().enumerate() {
+                            let j = block + part * LANES + lane;
+                            if j >= from && j < to {
+                                let at = a.cache_row(table, j) * kv_row + kv_head;
+                                *x = load_cache_some::<I>(dtype, k.ptr.add(at), i, n);
+                                let value = load_cache_some::<I>(dtype, v.ptr.add(at), i, n);
+                                nothing = I::fma(value, I::splat(0.0), nothing);
+                                I::store(values.add((part * LANES + lane) * d + i), value);
+                            } else {
+                                I::store(values.add((part * LANES + lane) * d + i), I::splat(0.0));
+                            }
+                        }
+                        let turned = I::transpose(x);
+                        for (e, turned) in turned.into_iter().enumerate() {
+                            I::store(keys.add((part * d + i + e) * LANES), turned);
+                        }
+                    }
+                }
+                // Zero times infinity or NaN is NaN.
+                let finite = I::reduce_add(nothing) == 0.0;
+                let used = (to - block).div_ceil(LANES);
+                for (first, count) in groups() {
+                    for part in 0..used {
+                        let q = (queries.add(first * d).cast_const(), count, 1);
+                        let k = (keys.add(part * d * LANES).cast_const(), LANES);
+                        let to = scores.add(first * KEYS + part * LANES);
+                        by_count!(count, M => {
+                            let mut acc = [I::splat(0.0); M];
+                            product::<I, M>(q, k, d, &mut acc);
+                            for (m, acc) in acc.into_iter().enumerate() {
+                                I::store(to.add(m * KEYS), acc);
+                            }
+                        });
+                    }
+                }
+                // The weights of each row, with what the row does not see at zero.
+                for r in 0..rows {
+                    let index = base + r / group;
+                    let seen = from.max(a.begin(index))..to.min(index + 1);
+                    let row = scores.add(r * KEYS);
+                    if seen.is_empty() {
+                        std::ptr::write_bytes(row, 0, KEYS);
+                        *factors.add(r) = 1.0;
+                        continue;
+                    }
+                    for j in (block..seen.start).chain(seen.end..block + used * LANES) {
+                        *row.add(j - block) = f32::NEG_INFINITY;
+                    }
+                    let mut most = I::splat(*largest.add(r));
+                    for part in 0..used {
+                        most = I::max(I::load(row.add(part * LANES)), most);
+                    }
+                    let most = I::reduce_max(most);
+                    // What is not seen weighs exp(-infinity), exactly nothing.
+                    let shift = I::splat(most);
+                    let mut sum = I::splat(0.0);
+                    for part in 0..used {
+                        let w = I::exp(I::sub(I::load(row.add(part * LANES)), shift));
+                        sum = I::add(sum, w);
+                        I::store(row.add(part * LANES), w);
+                    }
+                    let old = *largest.add(r);
+                    let factor = if old == f32::NEG_INFINITY { 0.0 } else { (old - most).exp() };
+                    *factors.add(r) = factor;
+                    *weights.add(r) = *weights.add(r) * factor + I::reduce_add(sum);
+                    *largest.add(r) = most;
+                }
+                for r in 0..rows {
+                    let factor = *factors.add(r);
+                    if factor != 1.0 {
+                        for i in (0..d).step_by(LANES) {
+                            let at = sums.add(r * d + i);
+                            I::store(at, I::mul(I::load(at), I::splat(factor)));
+                        }
+                    }
+                }
+                if finite {
+                    for (first, count) in groups() {
+                        for i in (0..d).step_by(LANES) {
+                            let w = (scores.add(first * KEYS).cast_const(), 1, KEYS);
+                            let x = (values.add(i).cast_const(), d);
+                            let to = sums.add(first * d + i);
+                            by_count!(count, M => {
+                                let mut acc = [I::splat(0.0); M];
+                                for (m, acc) in acc.iter_mut().enumerate() {
+                                    *acc = I::load(to.add(m * d));
+                                }
+                                product::<I, M>(w, x, used * LANES, &mut acc);
+                                for (m, acc) in acc.into_iter().enumerate() {
+                                    I::store(to.add(m * d), acc);
+                                }
+                            });
+                        }
+                    }
+                } else {
+                    // A value that a row does not see must not reach it even as zero times infinity.
+                    for r in 0..rows {
+                        let index = base + r / group;
+                        for j in from.max(a.begin(index))..to.min(index + 1) {
+                            let w = I::splat(*scores.add(r * KEYS + j - block));
+                            for i in (0..d).step_by(LANES) {
+                                let at = sums.add(r * d + i);
+                                I::store(at, I::fma(w, I::load(values.add((j - block) * d + i)), I::load(at)));
+                            }
+                        }
+                    }
+                }
+                block += KEYS;
+            }
+            for r in 0..rows {
+                let (t, h) = (r / group, head * group + r % group);
+                let to = y.f32().add((sequence.first + tokens.start + t) * q_width + h * head_dim);
+                let weight = I::splat(*weights.add(r));
+                for i in (0..head_dim).step_by(LANES) {
+                    let x = I::div(I::load(sums.add(r * d + i)), weight);
+                    I::store_some(to.add(i), LANES.min(head_dim - i), x);
+                }
+            }
+        }
+    }
+}
