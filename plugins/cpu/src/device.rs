@@ -10,6 +10,7 @@ use camelid_core::backend::{
 use camelid_core::graph::{Graph, NodeId, SymbolValues};
 use camelid_sdk::parts::{self, Buffers};
 
+use crate::block::Arena;
 use crate::claims::CLAIMS;
 use crate::isa::IsaName;
 use crate::memory::{CpuMemory, Piece};
@@ -30,7 +31,7 @@ pub(crate) struct CpuDevice {
 impl CpuDevice {
     pub(crate) fn new(pool: Pool, isa: IsaName, repack: bool) -> CpuDevice {
         let pool = Arc::new(pool);
-        let memory = CpuMemory { isa, pool: pool.clone(), repack };
+        let memory = CpuMemory { isa, pool: pool.clone(), repack, arena: Arena::default() };
         CpuDevice { plans: HashMap::new(), last_plan: 0, buffers: Buffers::default(), memory, isa, pool }
     }
 }

@@ -7,7 +7,7 @@ use camelid_core::backend::{BackendError, BufferDesc, ErrorCode, Placement, Weig
 use camelid_core::graph::Dim;
 use camelid_sdk::kernels::Memory;
 
-use crate::block::Block;
+use crate::block::{Arena, Block};
 use crate::isa::{IsaName, LANES};
 use crate::kernel::Kernel;
 use crate::pool::Pool;
@@ -18,6 +18,7 @@ pub(crate) struct CpuMemory {
     pub pool: Arc<Pool>,
     /// Whether weights may be put into panels.
     pub repack: bool,
+    pub arena: Arena,
 }
 
 /// A buffer or a weight.
@@ -88,7 +89,7 @@ impl Piece {
 
 impl CpuMemory {
     /// The weight in panels, if it is a matrix of a type that has some.
-    fn pack(&self, weight: &Weight) -> Result<Option<Panels>, BackendError> {
+    fn pack(&mut self, weight: &Weight) -> Result<Option<Panels>, BackendError> {
         let [Dim::Fixed(n), Dim::Fixed(k)] = *weight.ty.shape.dims() else { return Ok(None) };
         let Some(kernel) = Kernel::of(weight.ty.dtype, self.isa) else { return Ok(None) };
         // A matrix of a few rows would mostly be padding.
@@ -97,7 +98,7 @@ impl CpuMemory {
         }
         let Some(panel_len) = kernel.panel_len(k) else { return Ok(None) };
         let Some(len) = n.div_ceil(LANES).checked_mul(panel_len) else { return Ok(None) };
-        let mut data = Block::new(&format!("weight `{}` in panels", weight.name), len)?;
+        let mut data = self.arena.block(&format!("weight `{}` in panels", weight.name), len)?;
         let panel_rows = LANES * kernel.file_row_bytes(k);
         let start = SharedPtr(data.start());
         let (rows, start) = (&weight.data, &start);

@@ -61,9 +61,14 @@ impl Attention {
         (ROWS / self.group()).max(1)
     }
 
+    /// Whether sequences with one new token go in pieces.
+    pub(crate) fn can_split(spec: &AttentionSpec) -> bool {
+        spec.head_dim.is_multiple_of(LANES) && spec.num_heads / spec.num_kv_heads <= LANES
+    }
+
     /// Whether a sequence with so many new tokens goes in pieces.
-    pub(crate) fn splits(&self, count: usize) -> bool {
-        count == 1 && self.spec.head_dim.is_multiple_of(LANES) && self.group() <= LANES
+    pub(super) fn splits(&self, count: usize) -> bool {
+        count == 1 && Attention::can_split(&self.spec)
     }
 
     /// Sequence `number` as the inputs have it, unchecked.
@@ -141,6 +146,16 @@ impl Attention {
     /// The first index that the token at `index` sees.
     pub(super) fn begin(&self, index: usize) -> usize {
         self.spec.window.map_or(0, |w| (index + 1).saturating_sub(w))
+    }
+
+    /// The blocks of a sequence.
+    ///
+    /// # Safety
+    /// The values are there.
+    #[inline]
+    pub(super) unsafe fn table_of(&self, sequence: &Sequence, symbols: &SymbolValues) -> *const i32 {
+        // SAFETY: by contract; a row each.
+        unsafe { self.block_table.ptr.cast::<i32>().add(sequence.number * self.block_table.columns(symbols)) }
     }
 
     /// The cache row of index `j` of a sequence.

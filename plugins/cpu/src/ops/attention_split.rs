@@ -2,21 +2,31 @@
 //! then, head by head, the pieces together (Dao et al. 2023, "flash decoding").
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use camelid_core::backend::BackendError;
 use camelid_core::graph::SymbolValues;
 
 use super::attention::{Attention, Sequence, load_cache};
+use super::rope_append::{Append, Rope, narrow};
 use crate::isa::{Isa, LANES, unroll};
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step};
 
-/// Keys of a piece.
-const PIECE: usize = 64;
+/// Keys of the shortest and of the longest piece.
+const PIECE: (usize, usize) = (32, 256);
+/// A sequence goes into no more pieces than this, unless they are the longest.
+const FEW: usize = 16;
 
 /// What a piece leaves for each head of its group: the largest score, the sum of weights, and from [`STATE`] on the weighted
 /// sum of values.
 const STATE: usize = LANES;
+
+/// Keys of the pieces of a sequence of `len` tokens: short ones leave work for every thread, long ones leave little to put
+/// together.
+fn piece_of(len: usize) -> usize {
+    len.div_ceil(FEW).next_power_of_two().clamp(PIECE.0, PIECE.1)
+}
 
 /// Where pieces leave what they found: `[S][G][pieces][group][STATE + D]` f32.
 #[derive(Clone, Copy)]
@@ -33,9 +43,9 @@ unsafe impl Send for Partial {}
 unsafe impl Sync for Partial {}
 
 impl Partial {
-    /// The most pieces of a sequence of `len` tokens.
+    /// The most pieces of a sequence of up to `len` tokens.
     pub(crate) fn pieces(len: usize) -> usize {
-        len.div_ceil(PIECE)
+        len.div_ceil(PIECE.1).max(FEW.min(len.div_ceil(PIECE.0)))
     }
 
     /// f32s for `sequences` sequences, or `None` if that overflows.
@@ -60,7 +70,8 @@ impl Partial {
         if !self.attention.splits(sequence.count) || sequence.len == 0 {
             return 0..0;
         }
-        self.attention.begin(sequence.len - 1) / PIECE..Partial::pieces(sequence.len).min(self.pieces)
+        let piece = piece_of(sequence.len);
+        self.attention.begin(sequence.len - 1) / piece..sequence.len.div_ceil(piece).min(self.pieces)
     }
 
     /// # Safety
@@ -72,40 +83,92 @@ impl Partial {
     }
 }
 
-/// An item is a piece of a sequence with one key head.
-pub(crate) struct AttentionPieces(pub Partial);
+/// RoPE and the caches of a plan for one token, done by the pieces that read them: whoever has the last piece of a key head
+/// puts the token's key and value there first, so that nobody has to wait for them.
+pub(crate) struct OnTheWay {
+    pub attention: Attention,
+    pub q: Rope,
+    /// With its place in the cache.
+    pub k: Rope,
+    pub v: Append,
+}
 
-impl Phase for AttentionPieces {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        // SAFETY: the inputs are there when a step runs.
-        let pieces: usize = unsafe { self.0.sequences(symbols) }.map(|s| self.0.pieces_of(&s).len()).sum();
-        pieces * self.0.attention.spec.num_kv_heads
+impl OnTheWay {
+    /// Whether the token goes to the row that attention reads last, in a sequence of its own. Elsewhere another piece might
+    /// be reading.
+    ///
+    /// # Safety
+    /// [`Attention::check`] found nothing wrong.
+    pub(super) unsafe fn fits(&self, symbols: &SymbolValues) -> bool {
+        let (a, index) = (&self.attention, self.v.index);
+        if a.q.rows(symbols) != 1 || index.elements(symbols) != 1 {
+            return false;
+        }
+        // SAFETY: by contract.
+        unsafe {
+            let mut sequences = (0..a.seq_len.elements(symbols)).map(|s| a.sequence(s));
+            sequences.find(|s| s.count == 1).is_some_and(|s| {
+                let table = a.table_of(&s, symbols);
+                usize::try_from(index.index(0)) == Ok(a.cache_row(table, s.len - 1))
+            })
+        }
     }
 
-    fn grain(&self, items: usize, threads: usize) -> usize {
-        (items / (threads * 8)).max(1)
+    /// Puts key head `head` of the token into the caches; `key` is memory for it.
+    ///
+    /// # Safety
+    /// As [`Isa`]; [`OnTheWay::fits`], and nobody else has this head.
+    #[inline(always)]
+    unsafe fn append<I: Isa>(&self, symbols: &SymbolValues, head: usize, key: *mut f32) {
+        let d = self.k.head_dim;
+        // SAFETY: by contract.
+        unsafe {
+            self.k.rotate::<I>(symbols, 0, head, key);
+            let row = self.v.index.index(0) as usize;
+            let value = self.v.rows.f32().add(head * d).cast_const();
+            for (table, numbers) in [(self.attention.k, key.cast_const()), (self.attention.v, value)] {
+                let to = table.ptr.add((row * table.columns(symbols) + head * d) * table.ty.dtype.block_bytes());
+                narrow(std::slice::from_raw_parts(numbers, d), table.ty.dtype, to);
+            }
+        }
+    }
+}
+
+/// An item is a piece of a sequence with one key head.
+pub(crate) struct AttentionPieces {
+    pub partial: Partial,
+    pub on_the_way: Option<Arc<OnTheWay>>,
+}
+
+impl Phase for AttentionPieces {
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        // SAFETY: by contract; what the inputs say is checked before it is used.
+        let sequences = unsafe {
+            self.partial.attention.check(symbols)?;
+            self.partial.sequences(symbols)
+        };
+        let pieces: usize = sequences.map(|s| self.partial.pieces_of(&s).len()).sum();
+        Ok(pieces * self.partial.attention.spec.num_kv_heads)
     }
 
     fn scratch(&self) -> usize {
-        let a = &self.0.attention;
-        // Scores, queries, and where the keys' rows begin.
-        (a.group() * PIECE + a.group() * a.spec.head_dim) * size_of::<f32>() + PIECE * size_of::<usize>()
+        let a = &self.partial.attention;
+        // Scores, queries and a key, and where the keys' rows begin.
+        (a.group() * PIECE.1 + (a.group() + 1) * a.spec.head_dim) * size_of::<f32>() + PIECE.1 * size_of::<usize>()
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
-        let a = &self.0.attention;
-        // SAFETY: by contract; what the inputs say is checked before it is used.
+        let a = &self.partial.attention;
+        // SAFETY: by contract; the inputs were checked when the items were counted.
         unsafe {
-            a.check(at.symbols)?;
+            let on_the_way = self.on_the_way.as_deref().filter(|a| a.fits(at.symbols));
             for item in items {
                 let (mut number, head) = (item / a.spec.num_kv_heads, item % a.spec.num_kv_heads);
-                for sequence in self.0.sequences(at.symbols) {
-                    let pieces = self.0.pieces_of(&sequence);
+                for sequence in self.partial.sequences(at.symbols) {
+                    let pieces = self.partial.pieces_of(&sequence);
                     if number < pieces.len() {
                         let piece = pieces.start + number;
-                        let table = a.block_table.ptr.cast::<i32>();
-                        let table = table.add(sequence.number * a.block_table.columns(at.symbols));
-                        on(at.isa, Piece { partial: &self.0, sequence, table, piece, head, scratch: at.scratch });
+                        on(at.isa, Piece { partial: &self.partial, on_the_way, sequence, piece, head, at });
                         break;
                     }
                     number -= pieces.len();
@@ -119,11 +182,11 @@ impl Phase for AttentionPieces {
 /// One piece with one key head.
 struct Piece<'a> {
     partial: &'a Partial,
+    on_the_way: Option<&'a OnTheWay>,
     sequence: Sequence,
-    table: *const i32,
     piece: usize,
     head: usize,
-    scratch: *mut u8,
+    at: &'a Step<'a>,
 }
 
 /// Runs `$body` with the constant `$M` of as many rows, at most 8 of those left.
@@ -150,25 +213,37 @@ impl Task for Piece<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let Piece { partial, sequence, table, piece, head, scratch } = self;
+        let Piece { partial, on_the_way, sequence, piece, head, at } = self;
         let Attention { spec, q, k, v, .. } = &partial.attention;
         let (group, d) = (partial.attention.group(), spec.head_dim);
         let dtype = k.ty.dtype;
         let kv_width = spec.num_kv_heads * d;
-        let first = (piece * PIECE).max(partial.attention.begin(sequence.len - 1));
-        let count = ((piece + 1) * PIECE).min(sequence.len) - first;
+        let keys = piece_of(sequence.len);
+        let first = (piece * keys).max(partial.attention.begin(sequence.len - 1));
+        let count = ((piece + 1) * keys).min(sequence.len) - first;
         // SAFETY: the memory has these sizes; the cache rows were checked.
         unsafe {
-            let rows = scratch.cast::<usize>(); // [PIECE]
-            let queries = rows.add(PIECE).cast::<f32>(); // [group][d]
-            let scores = queries.add(group * d); // [group][PIECE]
+            let rows = at.scratch.cast::<usize>(); // [PIECE.1]
+            let queries = rows.add(PIECE.1).cast::<f32>(); // [group][d]
+            let key = queries.add(group * d); // [d]
+            let scores = key.add(d); // [group][PIECE.1]
             let left = partial.at(sequence.number, head, piece); // [group][STATE + d]
 
+            let table = partial.attention.table_of(&sequence, at.symbols);
             for j in 0..count {
                 let row = partial.attention.cache_row(table, first + j);
                 *rows.add(j) = (row * kv_width + head * d) * dtype.block_bytes();
             }
-            let from = q.f32().add(sequence.first * spec.num_heads * d + head * group * d);
+            let mut from = q.f32().add(sequence.first * spec.num_heads * d + head * group * d);
+            if let Some(fused) = on_the_way {
+                for h in 0..group {
+                    fused.q.rotate::<I>(at.symbols, 0, head * group + h, queries.add(h * d));
+                }
+                from = queries;
+                if first + count == sequence.len {
+                    fused.append::<I>(at.symbols, head, key);
+                }
+            }
             for i in (0..group * d).step_by(LANES) {
                 I::store(queries.add(i), I::mul(I::load(from.add(i)), I::splat(spec.scale)));
             }
@@ -190,11 +265,11 @@ impl Task for Piece<'_> {
                             }
                         }
                     }
-                    I::store(scores.add(h * PIECE + j), I::reduce_add_each(x));
+                    I::store(scores.add(h * PIECE.1 + j), I::reduce_add_each(x));
                 }
             }
             for h in 0..group {
-                let row = scores.add(h * PIECE);
+                let row = scores.add(h * PIECE.1);
                 for j in count..count.next_multiple_of(LANES) {
                     *row.add(j) = f32::NEG_INFINITY;
                 }
@@ -221,8 +296,8 @@ impl Task for Piece<'_> {
                         let mut acc = [I::splat(0.0); M];
                         for j in 0..count {
                             let value = load_cache::<I>(dtype, v.ptr.add(*rows.add(j)), i);
-                            let w = scores.add(h * PIECE + j);
-                            unroll!(m < M => { acc[m] = I::fma(value, I::splat(*w.add(m * PIECE)), acc[m]); });
+                            let w = scores.add(h * PIECE.1 + j);
+                            unroll!(m < M => { acc[m] = I::fma(value, I::splat(*w.add(m * PIECE.1)), acc[m]); });
                         }
                         for (m, acc) in acc.into_iter().enumerate() {
                             I::store(left.add((h + m) * (STATE + d) + STATE + i), acc);
@@ -239,22 +314,32 @@ impl Task for Piece<'_> {
 pub(crate) struct AttentionJoin(pub Partial);
 
 impl Phase for AttentionJoin {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.0.attention.seq_len.elements(symbols) * self.0.attention.spec.num_kv_heads + 1
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.0.attention.seq_len.elements(symbols) * self.0.attention.spec.num_kv_heads + 1)
+    }
+
+    fn each(&self, symbols: &SymbolValues) -> bool {
+        // SAFETY: the phase before has found that the inputs are right.
+        let pieces = |s: Sequence| self.0.pieces_of(&s).len();
+        self.0.attention.y.stride > 0 && unsafe { self.0.sequences(symbols) }.map(pieces).sum::<usize>() <= FEW
+    }
+
+    fn scratch(&self) -> usize {
+        self.0.pieces.next_multiple_of(LANES) * size_of::<f32>()
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
-        let heads = self.0.attention.spec.num_kv_heads;
+        let a = &self.0.attention;
+        let heads = a.spec.num_kv_heads;
         for item in items {
-            // SAFETY: by contract; the inputs were checked by the phase before if it had pieces.
+            // SAFETY: by contract; the inputs were checked by the phase before.
             unsafe {
                 let Some(item) = item.checked_sub(1) else {
-                    self.0.attention.check(at.symbols)?;
-                    self.0.attention.clear_padding(at.symbols);
+                    at.written(a.y).for_each(|y| Attention { y, ..*a }.clear_padding(at.symbols));
                     continue;
                 };
-                let sequence = self.0.attention.sequence(item / heads);
-                on(at.isa, Join { partial: &self.0, sequence, head: item % heads });
+                let sequence = a.sequence(item / heads);
+                on(at.isa, Join { partial: &self.0, sequence, head: item % heads, at });
             }
         }
         Ok(())
@@ -265,6 +350,7 @@ struct Join<'a> {
     partial: &'a Partial,
     sequence: Sequence,
     head: usize,
+    at: &'a Step<'a>,
 }
 
 impl Task for Join<'_> {
@@ -272,35 +358,41 @@ impl Task for Join<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let Join { partial, sequence, head } = self;
+        let Join { partial, sequence, head, at } = self;
         let pieces = partial.pieces_of(&sequence);
         if pieces.is_empty() {
             return;
         }
         let Attention { spec, y, .. } = &partial.attention;
         let (group, d) = (partial.attention.group(), spec.head_dim);
+        let factors = at.scratch.cast::<f32>(); // [pieces]
+        let whole = pieces.len().next_multiple_of(LANES);
         // SAFETY: the pieces were left by the phase before; the head's columns of y are this item's.
         unsafe {
             for h in 0..group {
-                let state = |piece: usize| partial.at(sequence.number, head, piece).add(h * (STATE + d));
-                let mut most = f32::NEG_INFINITY;
-                for piece in pieces.clone() {
-                    most = most.max(*state(piece));
+                let state = |piece: usize| partial.at(sequence.number, head, pieces.start + piece).add(h * (STATE + d));
+                for i in 0..whole {
+                    *factors.add(i) = if i < pieces.len() { *state(i) } else { f32::NEG_INFINITY };
                 }
-                let mut weight = 0.0f32;
-                for piece in pieces.clone() {
-                    // Overwrites the largest score with the piece's factor.
-                    let factor = if *state(piece) == most { 1.0 } else { (*state(piece) - most).exp() };
-                    *state(piece) = factor;
-                    weight += *state(piece).add(1) * factor;
+                let mut most = I::splat(f32::NEG_INFINITY);
+                for i in (0..whole).step_by(LANES) {
+                    most = I::max(I::load(factors.add(i)), most);
                 }
-                let to = y.f32().add((sequence.first * spec.num_heads + head * group + h) * d);
+                let most = I::splat(I::reduce_max(most));
+                for i in (0..whole).step_by(LANES) {
+                    I::store(factors.add(i), I::exp(I::sub(I::load(factors.add(i)), most)));
+                }
+                let weight = (0..pieces.len()).fold(0.0, |sum, i| sum + *state(i).add(1) * *factors.add(i));
+                let to = (sequence.first * spec.num_heads + head * group + h) * d;
                 for i in (0..d).step_by(LANES) {
                     let mut sum = I::splat(0.0);
-                    for piece in pieces.clone() {
-                        sum = I::fma(I::load(state(piece).add(STATE + i)), I::splat(*state(piece)), sum);
+                    for piece in 0..pieces.len() {
+                        sum = I::fma(I::load(state(piece).add(STATE + i)), I::splat(*factors.add(piece)), sum);
                     }
-                    I::store(to.add(i), I::div(sum, I::splat(weight)));
+                    let result = I::div(sum, I::splat(weight));
+                    for y in at.written(*y) {
+                        I::store(y.f32().add(to + i), result);
+                    }
                 }
             }
         }

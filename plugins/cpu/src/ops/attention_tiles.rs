@@ -82,13 +82,16 @@ impl AttentionTiles {
 }
 
 impl Phase for AttentionTiles {
-    fn items(&self, symbols: &SymbolValues) -> usize {
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
         let a = &self.attention;
         let sequences = a.seq_len.elements(symbols);
-        // SAFETY: the inputs are there when a step runs.
-        let tiles: usize = (0..sequences).map(|s| self.tiles_of(&unsafe { a.sequence(s) })).sum();
+        // SAFETY: by contract; what the inputs say is checked before it is used.
+        let tiles: usize = unsafe {
+            a.check(symbols)?;
+            (0..sequences).map(|s| self.tiles_of(&a.sequence(s))).sum()
+        };
         // One more for the padding, which the other way has seen to if there is one.
-        tiles.min(a.q.rows(symbols)) * a.spec.num_kv_heads + usize::from(!self.split)
+        Ok(tiles * a.spec.num_kv_heads + usize::from(!self.split))
     }
 
     fn grain(&self, _: usize, _: usize) -> usize {
@@ -101,9 +104,8 @@ impl Phase for AttentionTiles {
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let a = &self.attention;
-        // SAFETY: by contract; what the inputs say is checked before it is used.
+        // SAFETY: by contract; the inputs were checked when the items were counted.
         unsafe {
-            a.check(at.symbols)?;
             let sequences = a.seq_len.elements(at.symbols);
             for item in items {
                 let Some(item) = (if self.split { Some(item) } else { item.checked_sub(1) }) else {
@@ -117,8 +119,7 @@ impl Phase for AttentionTiles {
                     if tile < tiles {
                         // The last tiles see most and take longest: they come first.
                         let tile = tiles - 1 - tile;
-                        let per_row = a.block_table.columns(at.symbols);
-                        let table = a.block_table.ptr.cast::<i32>().add(s * per_row);
+                        let table = a.table_of(&sequence, at.symbols);
                         let sizes = self.sizes();
                         on(at.isa, Tile { a, sequence, table, tile, head, sizes, scratch: at.scratch.cast() });
                         break;

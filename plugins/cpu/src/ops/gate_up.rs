@@ -8,8 +8,8 @@ use camelid_core::graph::SymbolValues;
 use super::linear::{MAX_TILE, Matrix, Prepared};
 use crate::activations::{Input, quantize, tiles};
 use crate::isa::{Isa, LANES};
-use crate::kernel::{Task, on};
-use crate::plan::{Phase, Step, Value};
+use crate::kernel::{AHEAD, Task, on};
+use crate::plan::{Phase, Share, Step, Value};
 
 /// An item is 32 columns of the result, which are a block of its prepared form.
 pub(crate) struct GateUp {
@@ -31,8 +31,8 @@ type Out = [[[f32; LANES]; MAX_TILE]; 4];
 const COLUMNS: usize = 2 * LANES;
 
 impl Phase for GateUp {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        if self.x.rows(symbols) == 0 { 0 } else { self.gate.n.div_ceil(COLUMNS) }
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(if self.x.rows(symbols) == 0 { 0 } else { self.gate.n.div_ceil(COLUMNS) })
     }
 
     fn scratch(&self) -> usize {
@@ -40,8 +40,17 @@ impl Phase for GateUp {
         size_of::<Out>() + 4 * self.gate.scratch().max(self.up.scratch()).next_multiple_of(64)
     }
 
+    fn stream(&self, share: Share) -> Option<*const u8> {
+        Some(self.gate.address(2 * share.of(self.gate.n.div_ceil(COLUMNS)).start))
+    }
+
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let tokens = self.x.rows(at.symbols);
+        let x = (self.prepared.copy(at.me.thread), at.own(self.x).f32().cast_const());
+        let share_end = (2 * at.share_end).min(self.gate.panels());
+        // Both go on with what follows, the second behind the first.
+        let behind = if at.follow.is_null() { at.follow } else { at.follow.wrapping_add(AHEAD) };
+        let ahead = [self.gate.ahead(share_end, at.follow), self.up.ahead(share_end, behind)];
         let each = self.gate.scratch().max(self.up.scratch()).next_multiple_of(64);
         // SAFETY: `scratch` has room for it.
         let out = unsafe { &mut *at.scratch.cast::<Out>() };
@@ -58,9 +67,8 @@ impl Phase for GateUp {
                 }
                 for tile in tiles(tokens, self.gate.kernel.tile) {
                     for i in 0..panels.len() {
-                        let numbers = self.x.f32();
-                        self.gate.tile(found[2 * i], self.prepared, numbers, tile, &mut out[2 * i]);
-                        self.up.tile(found[2 * i + 1], self.prepared, numbers, tile, &mut out[2 * i + 1]);
+                        self.gate.tile(found[2 * i], x, tile, out[2 * i].as_mut_ptr(), ahead[0]);
+                        self.up.tile(found[2 * i + 1], x, tile, out[2 * i + 1].as_mut_ptr(), ahead[1]);
                     }
                     on(at.isa, Swiglu { phase: self, item, tile, out });
                 }

@@ -9,8 +9,8 @@ use camelid_core::quant;
 
 use crate::activations::{Input, tiles_from};
 use crate::isa::LANES;
-use crate::kernel::Kernel;
-use crate::plan::{Phase, Step, Value};
+use crate::kernel::{Ahead, Kernel};
+use crate::plan::{Phase, Share, Step, Value};
 
 /// Bytes of activations that are gone over again and again while they are in the second-level cache.
 const CACHED: usize = 512 << 10;
@@ -22,6 +22,15 @@ pub(crate) const MAX_TILE: usize = 16;
 pub(crate) struct Prepared {
     pub ptr: *mut u8,
     pub input: Input,
+    /// As [`Value::stride`].
+    pub stride: usize,
+}
+
+impl Prepared {
+    /// The copy of this thread.
+    pub(crate) fn copy(self, thread: usize) -> Prepared {
+        Prepared { ptr: self.ptr.wrapping_add(thread * self.stride), stride: 0, ..self }
+    }
 }
 
 // SAFETY: as for `Value`.
@@ -128,25 +137,26 @@ impl Matrix {
     ///
     /// # Safety
     /// `panel` is one of [`Matrix::panel`]; `x` holds the tile of `count` tokens from `first` on of all tokens; `numbers`
-    /// points to their rows as f32.
+    /// points to their rows as f32; there is room at `out`.
     #[inline]
     pub(crate) unsafe fn tile(
         &self,
         panel: *const u8,
-        x: Prepared,
-        numbers: *const f32,
+        (x, numbers): (Prepared, *const f32),
         (first, count): (usize, usize),
-        out: &mut [[f32; LANES]; MAX_TILE],
+        out: *mut [f32; LANES],
+        ahead: Ahead,
     ) {
         let row_bytes = x.input.row_bytes(self.k).expect("counted when the plan was made");
         // SAFETY: by contract; a tile's tokens lie together.
         unsafe {
             let tile = self.kernel.tiles[count.ilog2() as usize];
-            tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.as_mut_ptr().cast());
+            tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.cast(), ahead);
             if x.input == Input::Q8 {
-                for (t, out) in out[..count].iter_mut().enumerate() {
+                for t in 0..count {
                     // Infinity and NaN come from numbers that blocks cannot say, or from the numbers themselves.
                     const EXPONENT: u32 = 0x7f80_0000;
+                    let out = &mut *out.add(t);
                     let odd = out.iter().fold(0, |odd, v| odd | u32::from(v.to_bits() & EXPONENT == EXPONENT));
                     if odd != 0 {
                         for (r, out) in out.iter_mut().enumerate() {
@@ -155,6 +165,24 @@ impl Matrix {
                     }
                 }
             }
+        }
+    }
+
+    /// Where a thread reads on that comes to `end` of the panels and then to `then`, if it reads them where they lie.
+    pub(crate) fn ahead(&self, end: usize, then: *const u8) -> Ahead {
+        match self.source {
+            Source::Panels(start) if !then.is_null() => {
+                Ahead { end: start.wrapping_add(end * self.panel_len()), then }
+            }
+            _ => Ahead::STRAIGHT,
+        }
+    }
+
+    /// The address of panel `i`, if it has one.
+    pub(crate) fn address(&self, i: usize) -> *const u8 {
+        match self.source {
+            Source::Panels(start) => start.wrapping_add(i * self.panel_len()),
+            Source::Rows(..) => std::ptr::null(),
         }
     }
 }
@@ -176,8 +204,8 @@ pub(crate) struct Linear {
 }
 
 impl Phase for Linear {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        if self.x.rows(symbols) == 0 { 0 } else { self.products.iter().map(|p| p.matrix.panels()).sum() }
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(if self.x.rows(symbols) == 0 { 0 } else { self.panels() })
     }
 
     fn scratch(&self) -> usize {
@@ -185,15 +213,37 @@ impl Phase for Linear {
         size_of::<[[f32; LANES]; MAX_TILE]>().saturating_add(matrix)
     }
 
+    fn stream(&self, share: Share) -> Option<*const u8> {
+        let mut item = share.of(self.panels()).start;
+        for Product { matrix, .. } in &self.products {
+            if item < matrix.panels() {
+                return Some(matrix.address(item));
+            }
+            item -= matrix.panels();
+        }
+        None
+    }
+
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let tokens = self.x.rows(at.symbols);
         let mut first = 0;
-        for product in &self.products {
+        for (i, product) in self.products.iter().enumerate() {
             let panels = product.matrix.panels();
             let of_this = items.start.max(first)..items.end.min(first + panels);
             if !of_this.is_empty() {
+                // The share goes on in the next product, or ends in this one.
+                let next = self.products.get(i + 1).filter(|_| at.share_end > first + panels);
+                let then = next.map_or(at.follow, |next| next.matrix.address(0));
+                let ahead = product.matrix.ahead((at.share_end - first).min(panels), then);
+                let of_this = of_this.start - first..of_this.end - first;
                 // SAFETY: by contract; items are panels of this product.
-                unsafe { self.product(product, of_this.start - first..of_this.end - first, tokens, at) };
+                unsafe {
+                    if tokens == 1 {
+                        self.token(product, of_this, at, ahead);
+                    } else {
+                        self.tokens(product, of_this, tokens, at, ahead);
+                    }
+                }
             }
             first += panels;
         }
@@ -202,13 +252,39 @@ impl Phase for Linear {
 }
 
 impl Linear {
-    unsafe fn product(
-        &self,
-        Product { matrix, bias, y }: &Product,
-        panels: Range<usize>,
-        tokens: usize,
-        at: &Step<'_>,
-    ) {
+    fn panels(&self) -> usize {
+        self.products.iter().map(|p| p.matrix.panels()).sum()
+    }
+
+    /// One token: a whole panel's results go where they belong at once.
+    unsafe fn token(&self, product: &Product, panels: Range<usize>, at: &Step<'_>, ahead: Ahead) {
+        let Product { matrix, bias, y } = product;
+        let x = (self.prepared.copy(at.me.thread), at.own(self.x).f32().cast_const());
+        // SAFETY: `scratch` has room for it.
+        let out = unsafe { &mut *at.scratch.cast::<[[f32; LANES]; MAX_TILE]>() };
+        for i in panels {
+            // SAFETY: by contract.
+            unsafe {
+                let panel = matrix.panel(i, at.scratch.add(size_of_val(out)));
+                let n = LANES.min(matrix.n - i * LANES);
+                let y = y.f32().add(i * LANES);
+                if n == LANES {
+                    matrix.tile(panel, x, (0, 1), y.cast(), ahead);
+                } else {
+                    matrix.tile(panel, x, (0, 1), out.as_mut_ptr(), ahead);
+                    std::ptr::copy_nonoverlapping(out[0].as_ptr(), y, n);
+                }
+                if let Some(bias) = bias {
+                    for r in 0..n {
+                        *y.add(r) += bias.f32().add(i * LANES + r).read_unaligned();
+                    }
+                }
+            }
+        }
+    }
+
+    unsafe fn tokens(&self, product: &Product, panels: Range<usize>, tokens: usize, at: &Step<'_>, ahead: Ahead) {
+        let Product { matrix, bias, y } = product;
         let most = matrix.kernel.tile;
         let row_bytes = self.prepared.input.row_bytes(matrix.k).expect("counted when the plan was made");
         let at_once = (CACHED / row_bytes.max(1) / most).max(1) * most;
@@ -228,7 +304,7 @@ impl Linear {
                         let panel = matrix.panel(i, scratch);
                         let n = LANES.min(matrix.n - i * LANES);
                         for (first, count) in tiles_from(start, end, most) {
-                            matrix.tile(panel, self.prepared, self.x.f32(), (first, count), out);
+                            matrix.tile(panel, (self.prepared, self.x.f32()), (first, count), out.as_mut_ptr(), ahead);
                             for (t, out) in out[..count].iter_mut().enumerate() {
                                 if let Some(bias) = bias {
                                     for (r, out) in out[..n].iter_mut().enumerate() {

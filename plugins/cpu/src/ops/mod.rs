@@ -11,7 +11,7 @@ mod prepare;
 mod rope_append;
 
 pub(crate) use attention::Attention;
-pub(crate) use attention_split::{AttentionJoin, AttentionPieces, Partial};
+pub(crate) use attention_split::{AttentionJoin, AttentionPieces, OnTheWay, Partial};
 pub(crate) use attention_tiles::AttentionTiles;
 pub(crate) use gate_up::GateUp;
 pub(crate) use linear::{Linear, Matrix, Prepared, Product, Source};

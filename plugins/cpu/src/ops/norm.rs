@@ -31,15 +31,26 @@ pub(crate) struct Norm {
 }
 
 impl Phase for Norm {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.x.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.x.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let (rows, columns) = (self.x.rows(at.symbols), self.x.columns(at.symbols));
+        let own = Norm {
+            x: at.own(self.x),
+            residual: self.residual.map(|(residual, sum)| (at.own(residual), at.own(sum))),
+            y: at.own(self.y),
+            to: self.to.map(|to| to.copy(at.me.thread)),
+            ..*self
+        };
         // SAFETY: by contract; each row is one item.
-        unsafe { on(at.isa, Rows { phase: self, items, rows, columns }) };
+        unsafe { on(at.isa, Rows { phase: &own, items, rows, columns }) };
         Ok(())
+    }
+
+    fn each(&self, _: &SymbolValues) -> bool {
+        self.y.stride > 0
     }
 }
 

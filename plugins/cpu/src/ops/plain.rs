@@ -39,8 +39,8 @@ unsafe impl Send for Table {}
 unsafe impl Sync for Table {}
 
 impl Phase for GatherRows {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.y.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.y.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -103,8 +103,8 @@ pub(crate) struct Copy {
 const PIECE: usize = 1 << 16;
 
 impl Phase for Copy {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.y.bytes(symbols).div_ceil(PIECE)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.y.bytes(symbols).div_ceil(PIECE))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -125,8 +125,8 @@ pub(crate) struct Cast {
 }
 
 impl Phase for Cast {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.x.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.x.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -169,8 +169,8 @@ pub(crate) struct Elementwise {
 }
 
 impl Phase for Elementwise {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.y.elements(symbols).div_ceil(LANES)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.y.elements(symbols).div_ceil(LANES))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -248,8 +248,8 @@ pub(crate) struct Softmax {
 }
 
 impl Phase for Softmax {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.x.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.x.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -320,8 +320,8 @@ pub(crate) struct Bmm {
 }
 
 impl Phase for Bmm {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.y.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.y.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {

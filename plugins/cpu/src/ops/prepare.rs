@@ -19,15 +19,20 @@ pub(crate) struct Prepare {
 }
 
 impl Phase for Prepare {
-    fn items(&self, symbols: &SymbolValues) -> usize {
-        self.x.rows(symbols)
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        Ok(self.x.rows(symbols))
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let (tokens, k) = (self.x.rows(at.symbols), self.x.columns(at.symbols));
+        let own = Prepare { x: at.own(self.x), to: self.to.copy(at.me.thread) };
         // SAFETY: by contract; each row is one item.
-        unsafe { on(at.isa, Rows { phase: self, items, tokens, k }) };
+        unsafe { on(at.isa, Rows { phase: &own, items, tokens, k }) };
         Ok(())
+    }
+
+    fn each(&self, _: &SymbolValues) -> bool {
+        self.to.stride > 0
     }
 }
 

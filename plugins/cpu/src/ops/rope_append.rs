@@ -4,6 +4,7 @@
 //! same slot, and a head that was rotated goes straight into the cache.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use camelid_core::DType;
 use camelid_core::backend::BackendError;
@@ -11,6 +12,7 @@ use camelid_core::graph::SymbolValues;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::attention_split::OnTheWay;
 use crate::isa::{Isa, LANES};
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step, Value};
@@ -19,6 +21,7 @@ use crate::plan::{Phase, Step, Value};
 const COLUMNS: usize = 64;
 
 /// Rotates heads.
+#[derive(Clone)]
 pub(crate) struct Rope {
     /// `[T, H * D]` f32.
     pub x: Value,
@@ -50,12 +53,18 @@ pub(crate) struct Append {
 pub(crate) struct RopeAppend {
     pub ropes: Vec<Rope>,
     pub appends: Vec<Append>,
+    /// Attention that does all this on the way, at steps where it can.
+    pub on_the_way: Option<Arc<OnTheWay>>,
 }
 
 impl Phase for RopeAppend {
-    fn items(&self, symbols: &SymbolValues) -> usize {
+    unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
+        // SAFETY: by contract; what the attention's inputs say is checked before it is used.
+        if self.on_the_way.as_ref().is_some_and(|a| unsafe { a.attention.check(symbols).is_ok() && a.fits(symbols) }) {
+            return Ok(0);
+        }
         let heads: usize = self.ropes.iter().map(|r| r.x.columns(symbols) / r.head_dim).sum();
-        heads + self.appends.iter().map(|a| a.table.columns(symbols).div_ceil(COLUMNS)).sum::<usize>()
+        Ok(heads + self.appends.iter().map(|a| a.table.columns(symbols).div_ceil(COLUMNS)).sum::<usize>())
     }
 
     fn grain(&self, items: usize, threads: usize) -> usize {
@@ -169,23 +178,36 @@ impl Task for Head<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let Head { rope: Rope { x, cos, sin, head_dim, y, .. }, head, tokens, symbols } = self;
+        let Head { rope, head, tokens, symbols } = self;
+        let width = rope.x.columns(symbols);
+        for t in 0..tokens {
+            // SAFETY: by contract; the head's columns of each row.
+            unsafe { rope.rotate::<I>(symbols, t, head, rope.y.f32().add(t * width + head * rope.head_dim)) };
+        }
+    }
+}
+
+impl Rope {
+    /// A head of token `t`, rotated, into `y [head_dim]`.
+    ///
+    /// # Safety
+    /// As [`Isa`]; the values are there, and there is room at `y`.
+    #[inline(always)]
+    pub(super) unsafe fn rotate<I: Isa>(&self, symbols: &SymbolValues, t: usize, head: usize, y: *mut f32) {
+        let Rope { x, cos, sin, head_dim, .. } = self;
         let (width, half) = (x.columns(symbols), cos.columns(symbols));
-        // SAFETY: the head's columns of each row.
+        // SAFETY: by contract.
         unsafe {
-            for t in 0..tokens {
-                let at = t * width + head * head_dim;
-                let (x, y) = (x.f32().add(at), y.f32().add(at));
-                let (cos, sin) = (cos.f32().add(t * half), sin.f32().add(t * half));
-                for i in (0..half).step_by(LANES) {
-                    let n = LANES.min(half - i);
-                    let (a, b) = (I::load_some(x.add(i), n), I::load_some(x.add(half + i), n));
-                    let (c, s) = (I::load_some(cos.add(i), n), I::load_some(sin.add(i), n));
-                    I::store_some(y.add(i), n, I::sub(I::mul(a, c), I::mul(b, s)));
-                    I::store_some(y.add(half + i), n, I::fma(b, c, I::mul(a, s)));
-                }
-                std::ptr::copy_nonoverlapping(x.add(2 * half), y.add(2 * half), head_dim - 2 * half);
+            let x = x.f32().add(t * width + head * head_dim);
+            let (cos, sin) = (cos.f32().add(t * half), sin.f32().add(t * half));
+            for i in (0..half).step_by(LANES) {
+                let n = LANES.min(half - i);
+                let (a, b) = (I::load_some(x.add(i), n), I::load_some(x.add(half + i), n));
+                let (c, s) = (I::load_some(cos.add(i), n), I::load_some(sin.add(i), n));
+                I::store_some(y.add(i), n, I::sub(I::mul(a, c), I::mul(b, s)));
+                I::store_some(y.add(half + i), n, I::fma(b, c, I::mul(a, s)));
             }
+            std::ptr::copy_nonoverlapping(x.add(2 * half), y.add(2 * half), head_dim - 2 * half);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Groups into phases.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use camelid_core::DType;
-use camelid_core::backend::{BackendError, Location};
+use camelid_core::backend::{BackendError, ErrorCode, Location};
 use camelid_core::graph::{Graph, Node, NodeId, Symbol, TensorType, ValueId};
 use camelid_core::ops::Op;
 use camelid_sdk::parts::Buffers;
 
-use super::groups::{Group, groups};
+use super::groups::{Group, groups, own};
 use super::places::{Place, Places};
 use super::{Named, Phase, Value};
 use crate::activations::Input;
@@ -18,7 +19,7 @@ use crate::kernel::Kernel;
 use crate::memory::{Panels, Piece};
 use crate::ops::{
     Append, Attention, AttentionJoin, AttentionPieces, AttentionTiles, Bmm, Cast, Copy, Elementwise, Function, GateUp,
-    GatherRows, Linear, Matrix, Norm, Partial, Prepare, Prepared, Product, Rope, RopeAppend, Softmax, Source, Table,
+    GatherRows, Linear, Matrix, Norm, OnTheWay, Partial, Prepare, Prepared, Product, Rope, RopeAppend, Softmax, Source, Table,
 };
 
 /// A graph's phases and the memory between them.
@@ -33,13 +34,16 @@ pub(super) fn build(
     bound: &BTreeMap<ValueId, Location>,
     buffers: &mut Buffers<Piece>,
     isa: IsaName,
+    threads: usize,
 ) -> Result<Built, BackendError> {
     let groups = groups(graph);
-    let places = Places::new(graph, &groups, bound)?;
+    let own = own(graph, &groups);
+    let places = Places::new(graph, &groups, bound, &own, threads)?;
     let mut builder = Builder {
         graph,
         buffers,
         isa,
+        threads,
         places,
         phases: Vec::new(),
         blocks: Vec::new(),
@@ -52,7 +56,7 @@ pub(super) fn build(
         builder.group(group, groups.get(i + 1))?;
     }
     let Builder { phases, mut blocks, places, prepared, .. } = builder;
-    blocks.extend(places.blocks);
+    blocks.extend(places.blocks());
     blocks.extend(prepared.into_iter().flatten().map(|area| area.block));
     Ok(Built { phases, blocks })
 }
@@ -61,6 +65,7 @@ struct Builder<'a> {
     graph: &'a Graph,
     buffers: &'a mut Buffers<Piece>,
     isa: IsaName,
+    threads: usize,
     places: Places,
     phases: Vec<Named>,
     blocks: Vec<Block>,
@@ -78,6 +83,8 @@ struct Builder<'a> {
 struct Area {
     block: Block,
     of: Option<(ValueId, Input)>,
+    /// As [`Prepared::stride`].
+    stride: usize,
 }
 
 /// A result as the kernel writes it, and where it goes from there.
@@ -93,12 +100,18 @@ impl Builder<'_> {
         match group {
             Group::One(id) => self.node(*id, next),
             Group::GateUp { gate, up, swiglu } => self.gate_up(*gate, *up, *swiglu, next),
-            Group::RopeAppend(nodes) => self.rope_append(nodes),
+            Group::RopeAppend(nodes) => {
+                let (phase, targets) = self.rope_append(nodes)?;
+                self.push(phase);
+                targets.into_iter().for_each(|target| self.finish(target));
+                Ok(())
+            }
+            Group::Attend { rope_append, attention } => self.attend(rope_append, *attention),
         }
     }
 
     fn push(&mut self, phase: impl Phase + 'static) {
-        self.phases.push(Named { phase: Box::new(phase), signature: self.signature.clone() });
+        self.phases.push(Named { phase: Box::new(phase), signature: self.signature.clone(), follow: Vec::new() });
     }
 
     fn memory(&mut self, what: &str, bytes: usize) -> Result<*mut u8, BackendError> {
@@ -130,7 +143,7 @@ impl Builder<'_> {
     fn value(&mut self, id: ValueId) -> Result<Value, BackendError> {
         let ty = self.ty(id);
         let location = match self.places.of(id) {
-            Place::Here(ptr) => return Ok(Value { ptr, ty }),
+            Place::Here { ptr, stride } => return Ok(Value { ptr, ty, stride }),
             Place::Bound(location) => location,
         };
         let ptr = match self.buffers.memory_mut(location.buffer)? {
@@ -138,7 +151,7 @@ impl Builder<'_> {
             Piece::File(bytes) => bytes.as_ptr().cast_mut(),
             Piece::Panels(panels) => {
                 if let Some(ptr) = self.widened.get(&(id, false)) {
-                    return Ok(Value { ptr: *ptr, ty });
+                    return Ok(Value { ptr: *ptr, ty, stride: 0 });
                 }
                 let len = panels.n * panels.row_len();
                 let mut block = Block::new("a weight as it lies in the file", len)?;
@@ -150,7 +163,7 @@ impl Builder<'_> {
             }
         };
         // SAFETY: the binding was found to lie inside the buffer.
-        Ok(Value { ptr: unsafe { ptr.add(location.offset) }, ty })
+        Ok(Value { ptr: unsafe { ptr.add(location.offset) }, ty, stride: 0 })
     }
 
     /// A value as f32 where f32 may lie, after a phase that makes a copy if it is not.
@@ -161,10 +174,10 @@ impl Builder<'_> {
             return Ok(value);
         }
         if let Some(ptr) = self.widened.get(&(id, true)) {
-            return Ok(Value { ptr: *ptr, ty });
+            return Ok(Value { ptr: *ptr, ty, stride: 0 });
         }
         let bytes = self.bytes(&ty);
-        let y = Value { ptr: self.memory("an operand as f32", bytes)?, ty };
+        let y = Value { ptr: self.memory("an operand as f32", bytes)?, ty, stride: 0 };
         self.widened.insert((id, true), y.ptr);
         self.push(Cast { x: value, y });
         Ok(y)
@@ -179,7 +192,7 @@ impl Builder<'_> {
         let ty = TensorType { dtype: DType::F32, ..value.ty };
         let bytes = self.bytes(&ty);
         let ptr = self.memory("a result as f32", bytes)?;
-        Ok(Target { value: Value { ptr, ty }, then: Some(value) })
+        Ok(Target { value: Value { ptr, ty, stride: 0 }, then: Some(value) })
     }
 
     /// A phase that stores a result in its own type.
@@ -219,37 +232,48 @@ impl Builder<'_> {
         (reads && self.ty(id).dtype == DType::F32).then(|| self.input_of(node.inputs[1]))
     }
 
-    /// Room for the prepared rows of `id`, in the area that the phase before does not write.
-    fn area(&mut self, id: ValueId, input: Input) -> Result<Prepared, BackendError> {
+    /// Room for the prepared rows of `id`, in the area that the phase before does not write; for each thread if each prepares
+    /// them for itself.
+    fn area(&mut self, id: ValueId, input: Input, each: bool) -> Result<Prepared, BackendError> {
         let ty = TensorType { dtype: DType::F32, ..self.ty(id) };
-        let value = Value { ptr: std::ptr::null_mut(), ty };
+        let value = Value { ptr: std::ptr::null_mut(), ty, stride: 0 };
         let max = self.graph.range().max;
         let bytes = input.row_bytes(value.columns(&max)).and_then(|row| row.checked_mul(value.rows(&max)));
-        let bytes = bytes.ok_or_else(|| BackendError::invalid(format!("{}: x is too large", self.signature)))?;
+        let stride = bytes.and_then(|bytes| bytes.checked_next_multiple_of(64));
+        let bytes = stride.and_then(|stride| stride.checked_mul(if each { self.threads } else { 1 }));
+        let (Some(stride), Some(bytes)) = (stride, bytes) else {
+            return Err(BackendError::invalid(format!("{}: x is too large", self.signature)));
+        };
+        let stride = if each { stride } else { 0 };
         let at = 1 - self.latest;
         let mut area = match self.prepared[at].take() {
             Some(area) if area.block.bytes().len() >= bytes => area,
             too_small => {
                 // Phases before this one keep on using it.
                 self.blocks.extend(too_small.map(|area| area.block));
-                Area { block: Block::new("prepared activations", bytes)?, of: None }
+                Area { block: Block::new("prepared activations", bytes)?, of: None, stride }
             }
         };
-        area.of = Some((id, input));
+        (area.of, area.stride) = (Some((id, input)), stride);
         let ptr = area.block.start();
         self.prepared[at] = Some(area);
         self.latest = at;
-        Ok(Prepared { ptr, input })
+        Ok(Prepared { ptr, input, stride })
+    }
+
+    /// Whether every thread prepares the rows of this type for itself.
+    fn each(&self, ty: &TensorType) -> bool {
+        Value { ptr: std::ptr::null_mut(), ty: *ty, stride: 0 }.rows(&self.graph.range().max) <= 1
     }
 
     /// The rows of `id` in this form, after a phase that makes it so if none before has.
     fn prepared(&mut self, id: ValueId, x: Value, input: Input) -> Result<Prepared, BackendError> {
         for area in self.prepared.iter_mut().flatten() {
             if area.of == Some((id, input)) {
-                return Ok(Prepared { ptr: area.block.start(), input });
+                return Ok(Prepared { ptr: area.block.start(), input, stride: area.stride });
             }
         }
-        let to = self.area(id, input)?;
+        let to = self.area(id, input, self.each(&x.ty))?;
         self.push(Prepare { x, to });
         Ok(to)
     }
@@ -294,7 +318,7 @@ impl Builder<'_> {
         let eight_bits = target.then.is_none() && self.wanted(result, next) == Some(Input::Q8);
         // The area that this phase reads must not be the one that it writes.
         self.latest = usize::from(self.prepared[1].as_ref().is_some_and(|a| a.of == Some((id, gate.kernel.input))));
-        let to = if eight_bits { Some(self.area(result, Input::Q8)?) } else { None };
+        let to = if eight_bits { Some(self.area(result, Input::Q8, false)?) } else { None };
         self.push(GateUp { x, prepared, gate, up, y: target.value, to });
         self.finish(target);
         Ok(())
@@ -319,7 +343,7 @@ impl Builder<'_> {
         Ok(Append { rows, table, index, index_name })
     }
 
-    fn rope_append(&mut self, nodes: &[NodeId]) -> Result<(), BackendError> {
+    fn rope_append(&mut self, nodes: &[NodeId]) -> Result<(RopeAppend, Vec<Target>), BackendError> {
         let mut phase = RopeAppend::default();
         let mut made: Vec<ValueId> = Vec::new();
         let mut targets = Vec::new();
@@ -344,11 +368,7 @@ impl Builder<'_> {
                 }
             }
         }
-        self.push(phase);
-        for target in targets {
-            self.finish(target);
-        }
-        Ok(())
+        Ok((phase, targets))
     }
 
     fn node(&mut self, id: NodeId, next: Option<&Group>) -> Result<(), BackendError> {
@@ -359,17 +379,17 @@ impl Builder<'_> {
             Op::RmsNorm { eps } | Op::AddRmsNorm { eps } => self.norm(node, eps, next),
             Op::Rope { head_dim } => {
                 let (rope, target) = self.rope(node, head_dim)?;
-                self.push(RopeAppend { ropes: vec![rope], appends: Vec::new() });
+                self.push(RopeAppend { ropes: vec![rope], ..RopeAppend::default() });
                 self.finish(target);
                 Ok(())
             }
             Op::KvAppend | Op::ScatterRows => {
                 let name = if node.op == Op::KvAppend { "slot" } else { "index" };
                 let append = self.append(node, name)?;
-                self.push(RopeAppend { ropes: Vec::new(), appends: vec![append] });
+                self.push(RopeAppend { appends: vec![append], ..RopeAppend::default() });
                 Ok(())
             }
-            Op::Attention(spec) => self.attention(node, spec),
+            Op::Attention(_) => self.attention(node, None),
             Op::Add => self.elementwise(node, Function::Add),
             Op::Mul => self.elementwise(node, Function::Mul),
             Op::Swiglu => self.elementwise(node, Function::Swiglu),
@@ -420,7 +440,7 @@ impl Builder<'_> {
         let weight = self.floats(weight)?;
         let target = self.target(result)?;
         let to = match self.wanted(result, next) {
-            Some(input) if target.then.is_none() => Some(self.area(result, input)?),
+            Some(input) if target.then.is_none() => Some(self.area(result, input, target.value.stride > 0)?),
             _ => None,
         };
         let sums = residual.map(|(residual, sum)| (residual, sum.value));
@@ -455,27 +475,85 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn attention(&mut self, node: &Node, spec: camelid_core::ops::AttentionSpec) -> Result<(), BackendError> {
+    /// RoPE, caches and attention of one token.
+    fn attend(&mut self, rope_append: &[NodeId], attention: NodeId) -> Result<(), BackendError> {
+        let (mut phase, targets) = self.rope_append(rope_append)?;
+        let node = self.graph.node(attention);
+        let ropes = rope_append.iter().map(|id| self.graph.node(*id)).filter(|n| matches!(n.op, Op::Rope { .. }));
+        let rotated: Vec<ValueId> = ropes.map(|n| n.outputs[0]).collect();
+        let on_the_way = self.on_the_way(&phase, (&rotated, &targets), node)?.map(Arc::new);
+        phase.on_the_way.clone_from(&on_the_way);
+        self.push(phase);
+        targets.into_iter().for_each(|target| self.finish(target));
+        self.signature = self.graph.signature(attention);
+        self.attention(node, on_the_way)
+    }
+
+    /// What attention can do of it on the way: the rotations and appends of its own operands, if nobody else reads them.
+    fn on_the_way(
+        &mut self,
+        phase: &RopeAppend,
+        (rotated, targets): (&[ValueId], &[Target]),
+        node: &Node,
+    ) -> Result<Option<OnTheWay>, BackendError> {
+        let ([q, k], [v]) = (phase.ropes.as_slice(), phase.appends.as_slice()) else { return Ok(None) };
+        let (q, k) = if q.appends.is_empty() { (q, k) } else { (k, q) };
+        let ([], [appended]) = (q.appends.as_slice(), k.appends.as_slice()) else { return Ok(None) };
+        if targets.iter().any(|target| target.then.is_some()) || rotated.iter().any(|value| !self.is_read_once(*value)) {
+            return Ok(None);
+        }
+        let (attention, _) = self.attention_of(node)?;
+        let d = attention.spec.head_dim;
+        let ours = attention.q.ptr == q.y.ptr
+            && attention.k.ptr == appended.table.ptr
+            && attention.v.ptr == v.table.ptr
+            && appended.index.ptr == v.index.ptr
+            && [q.head_dim, k.head_dim] == [d, d]
+            && v.rows.ty.dtype == DType::F32
+            && self.partial(&attention).is_some();
+        Ok(ours.then(|| OnTheWay { attention, q: q.clone(), k: k.clone(), v: *v }))
+    }
+
+    fn is_read_once(&self, value: ValueId) -> bool {
+        let reads = self.graph.nodes().iter().flat_map(|n| &n.inputs).filter(|v| **v == value);
+        reads.count() == 1 && !self.graph.is_output(value)
+    }
+
+    /// The most pieces of a sequence, and the bytes of what all of them leave, where sequences with one token are split.
+    fn partial(&self, attention: &Attention) -> Option<(usize, usize)> {
+        let Attention { spec, k, seq_len, block_table, .. } = attention;
+        let max = self.graph.range().max;
+        let pieces = Partial::pieces(block_table.columns(&max).saturating_mul(spec.block_size).min(k.rows(&max)));
+        let floats = Partial::floats(attention, seq_len.elements(&max), pieces);
+        let bytes = floats.and_then(|n| n.checked_mul(size_of::<f32>()));
+        // More than can be counted is refused where memory is asked for.
+        Attention::can_split(spec).then_some((pieces, bytes.unwrap_or(usize::MAX)))
+    }
+
+    fn attention_of(&mut self, node: &Node) -> Result<(Attention, Target), BackendError> {
+        let Op::Attention(spec) = node.op else {
+            return Err(BackendError::new(ErrorCode::Internal, format!("{}: no attention", self.signature)));
+        };
         let q = self.floats(node.inputs[0])?;
         let (k, v) = (self.value(node.inputs[1])?, self.value(node.inputs[2])?);
         let [q_start, seq_len, block_table] = [3, 4, 5].map(|i| node.inputs[i]);
         let (q_start, seq_len, block_table) = (self.value(q_start)?, self.value(seq_len)?, self.value(block_table)?);
         let target = self.target(node.outputs[0])?;
-        let attention = Attention { spec, q, k, v, q_start, seq_len, block_table, y: target.value };
-        let max = self.graph.range().max;
-        let sequences = seq_len.elements(&max);
-        let pieces = Partial::pieces(block_table.columns(&max).saturating_mul(spec.block_size).min(k.rows(&max)));
-        let partial = Partial::floats(&attention, sequences, pieces).and_then(|n| n.checked_mul(size_of::<f32>()));
-        let split = attention.splits(1) && partial.is_some();
-        if let (true, Some(bytes)) = (split, partial) {
+        Ok((Attention { spec, q, k, v, q_start, seq_len, block_table, y: target.value }, target))
+    }
+
+    fn attention(&mut self, node: &Node, on_the_way: Option<Arc<OnTheWay>>) -> Result<(), BackendError> {
+        let (attention, target) = self.attention_of(node)?;
+        let split = self.partial(&attention);
+        if let Some((pieces, bytes)) = split {
             let memory = self.memory("attention in pieces", bytes)?.cast();
             let partial = Partial { attention, memory, pieces };
-            self.push(AttentionPieces(partial));
+            self.push(AttentionPieces { partial, on_the_way });
             self.push(AttentionJoin(partial));
         }
         // A plan for one token has nothing left.
-        if !split || max.get(Symbol::T) > 1 {
-            self.push(AttentionTiles { attention, split });
+        if split.is_none() || self.graph.range().max.get(Symbol::T) > 1 {
+            self.push(AttentionTiles { attention, split: split.is_some() });
         }
         self.finish(target);
         Ok(())

@@ -1,11 +1,12 @@
 //! Which nodes are computed together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use camelid_core::graph::{Graph, NodeId, ValueId, ValueKind};
+use camelid_core::graph::{Graph, NodeId, Symbol, ValueId, ValueKind};
 use camelid_core::ops::Op;
 
 use crate::kernel::Kernel;
+use crate::ops::Attention;
 
 /// Nodes that become phases together, in the graph's order.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,11 @@ pub(super) enum Group {
     },
     /// `rope` and `kv_append` one after the other.
     RopeAppend(Vec<NodeId>),
+    /// In a plan for one token, those and the `attention` that reads what they make.
+    Attend {
+        rope_append: Vec<NodeId>,
+        attention: NodeId,
+    },
 }
 
 impl Group {
@@ -27,6 +33,7 @@ impl Group {
             Group::One(node) => vec![*node],
             Group::GateUp { gate, up, swiglu } => vec![*gate, *up, *swiglu],
             Group::RopeAppend(nodes) => nodes.clone(),
+            Group::Attend { rope_append, attention } => [rope_append.as_slice(), &[*attention]].concat(),
         }
     }
 
@@ -54,9 +61,59 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
         let rest = &nodes[at..];
         let group = gate_up(graph, rest, &uses).or_else(|| rope_append(graph, rest)).unwrap_or(Group::One(rest[0]));
         at += group.nodes().len();
-        groups.push(group);
+        groups.push(match (group, nodes.get(at)) {
+            (Group::RopeAppend(rope_append), Some(next))
+                if matches!(graph.node(*next).op, Op::Attention(_)) && graph.range().max.get(Symbol::T) == 1 =>
+            {
+                at += 1;
+                Group::Attend { rope_append, attention: *next }
+            }
+            (group, _) => group,
+        });
     }
     groups
+}
+
+/// The values that each thread computes for itself and reads in a copy of its own: rows of numbers between products, in a plan
+/// that has one row of them, where the work is less than waiting for another thread.
+pub(super) fn own(graph: &Graph, groups: &[Group]) -> HashSet<ValueId> {
+    let mut changed: HashSet<ValueId> = HashSet::new();
+    let mut read_otherwise: HashSet<ValueId> = graph.outputs().iter().map(|o| o.value).collect();
+    for (id, value) in graph.values().iter().enumerate() {
+        if let Some(older) = value.in_place_of {
+            changed.extend([older, ValueId(id as u32)]);
+        }
+    }
+    for node in graph.nodes() {
+        if !matches!(node.op, Op::Linear | Op::QkvLinear | Op::RmsNorm { .. } | Op::AddRmsNorm { .. }) {
+            read_otherwise.extend(&node.inputs);
+        }
+    }
+    // Nobody may write what a thread that is behind still reads.
+    let stays = |v: &ValueId| {
+        let kind = graph.value(*v).kind;
+        kind == ValueKind::Weight || (kind == ValueKind::Computed && !changed.contains(v) && !graph.is_output(*v))
+    };
+    let fits = |v: &ValueId| {
+        let ty = graph.value(*v).ty;
+        let rows: usize = ty.shape.dims().iter().rev().skip(1).map(|d| graph.range().max.size(*d)).product();
+        rows <= 1 && ty.dtype == camelid_core::DType::F32 && !changed.contains(v) && !read_otherwise.contains(v)
+    };
+    let mut own = HashSet::new();
+    for group in groups {
+        let (Group::One(node) | Group::Attend { attention: node, .. }) = group else { continue };
+        let node = graph.node(*node);
+        let each = match node.op {
+            Op::RmsNorm { .. } | Op::AddRmsNorm { .. } => node.inputs.iter().all(stays),
+            // Its last phase reads what the phase before has left for it alone.
+            Op::Attention(spec) => Attention::can_split(&spec),
+            _ => false,
+        };
+        if each && node.outputs.iter().all(fits) {
+            own.extend(&node.outputs);
+        }
+    }
+    own
 }
 
 fn gate_up(graph: &Graph, nodes: &[NodeId], uses: &HashMap<ValueId, usize>) -> Option<Group> {

@@ -2,7 +2,8 @@
 //!
 //! Everything is decided here, once. The nodes are taken in groups that are computed together (`groups.rs`), every value gets
 //! an address (`places.rs`), and each group becomes one or a few phases (`build.rs`). A step then allocates nothing and asks
-//! nothing: the threads go from phase to phase, with a barrier after each.
+//! nothing: the threads go from phase to phase, with a barrier after each that they divide among them. What is little work
+//! each does for itself.
 
 mod build;
 mod groups;
@@ -13,7 +14,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use camelid_core::backend::{BackendError, Binding, Location};
 use camelid_core::graph::{Graph, SymbolValues, ValueId};
@@ -23,9 +24,9 @@ use crate::block::Block;
 use crate::claims::CLAIMS;
 use crate::isa::IsaName;
 use crate::memory::Piece;
-use crate::pool::Pool;
+use crate::pool::{Barrier, Pool};
 
-pub(crate) use phase::{Phase, Step};
+pub(crate) use phase::{Phase, Share, Step};
 pub(crate) use value::Value;
 
 /// A checked graph as phases.
@@ -33,22 +34,27 @@ pub(crate) struct Plan {
     graph: Graph,
     bound: BTreeMap<ValueId, Location>,
     phases: Vec<Named>,
-    /// The next item of each phase, on a line of the cache of its own.
-    next: Vec<Next>,
+    /// How many items of its share of each phase each thread has given away: `[phases][threads]`, all 0 between steps.
+    taken: Vec<Taken>,
+    /// A step failed on the way, so that they are not.
+    failed: bool,
     /// Memory between the phases. Addresses in `phases` point into it.
     _blocks: Vec<Block>,
     /// Each thread's own memory.
     scratch: Vec<Scratch>,
 }
 
-/// A phase, and what an error of it is about.
+/// A phase, what an error of it is about, and the weights that each thread comes to after it.
 struct Named {
     phase: Box<dyn Phase>,
     signature: String,
+    follow: Vec<Address>,
 }
 
+/// A counter on a line of the cache of its own.
+#[derive(Default)]
 #[repr(align(64))]
-struct Next(AtomicUsize);
+struct Taken(AtomicUsize);
 
 impl Plan {
     /// The plan of `graph` for a team of `threads`.
@@ -61,17 +67,27 @@ impl Plan {
     ) -> Result<Plan, BackendError> {
         parts::check(CLAIMS, graph)?;
         let bound = parts::bindings(graph, bindings, buffers)?;
-        let built = build::build(graph, &bound, buffers, isa)?;
+        let mut built = build::build(graph, &bound, buffers, isa, threads)?;
         let most = built.phases.iter().map(|p| p.phase.scratch()).max().unwrap_or(0);
         let mut blocks = built.blocks;
         let mut scratch = Vec::with_capacity(threads);
-        for _ in 0..threads {
+        for thread in 0..threads {
             let mut block = Block::new("memory of a thread", most)?;
             scratch.push(Scratch(block.start()));
             blocks.push(block);
+            // After the last phase the next step's first comes.
+            let mut follow = Address(std::ptr::null());
+            for _ in 0..2 {
+                for named in built.phases.iter_mut().rev() {
+                    named.follow.truncate(thread);
+                    named.follow.push(follow);
+                    let weights = named.phase.stream(Share { thread, threads }).filter(|weights| !weights.is_null());
+                    follow = weights.map_or(follow, Address);
+                }
+            }
         }
-        let next = built.phases.iter().map(|_| Next(AtomicUsize::new(0))).collect();
-        Ok(Plan { graph: graph.clone(), bound, phases: built.phases, next, _blocks: blocks, scratch })
+        let taken = (0..built.phases.len() * threads).map(|_| Taken::default()).collect();
+        Ok(Plan { graph: graph.clone(), bound, phases: built.phases, taken, failed: false, _blocks: blocks, scratch })
     }
 
     /// Runs a step.
@@ -83,47 +99,105 @@ impl Plan {
         symbols: &SymbolValues,
     ) -> Result<(), BackendError> {
         parts::check_step(&self.graph, &self.bound, buffers, symbols)?;
-        for next in &self.next {
-            next.0.store(0, Ordering::Relaxed);
+        if self.failed {
+            self.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         }
-        let failed = AtomicUsize::new(usize::MAX);
-        let error: Mutex<Option<(usize, BackendError)>> = Mutex::new(None);
-        let threads = pool.threads();
-        pool.run(&|me, barrier| {
-            let at = Step { symbols, isa, scratch: self.scratch[me].0 };
-            for (i, (named, next)) in self.phases.iter().zip(&self.next).enumerate() {
-                let items = named.phase.items(symbols);
-                let grain = named.phase.grain(items, threads).max(1);
-                // Where everything is one piece, it is the caller's, and the others wait.
-                loop {
-                    let start = next.0.fetch_add(grain, Ordering::Relaxed);
-                    if start >= items {
-                        break;
-                    }
-                    // SAFETY: addresses are those of buffers that are there and of this plan's own memory; all threads have
-                    // come through the barrier of the phase before, and each item is taken once.
-                    let done = unsafe { named.phase.run(&at, start..(start + grain).min(items)) };
-                    if let Err(found) = done {
-                        let mut error = error.lock().unwrap_or_else(PoisonError::into_inner);
-                        // Of several the first in order, whoever finds it.
-                        if error.as_ref().is_none_or(|(at, _)| start < *at) {
-                            *error = Some((start, found));
-                        }
-                        failed.store(i, Ordering::Relaxed);
-                        break;
-                    }
-                }
-                if !barrier.wait() || failed.load(Ordering::Relaxed) != usize::MAX {
-                    return;
+        // Until the end is reached.
+        self.failed = true;
+        let errors = Errors::default();
+        pool.run(&|thread, barrier| self.thread(Share { thread, threads: pool.threads() }, barrier, isa, symbols, &errors))?;
+        if let Some((phase, _, BackendError { code, message })) = errors.into_first() {
+            return Err(BackendError::new(code, format!("{}: {message}", self.phases[phase].signature)));
+        }
+        self.failed = false;
+        Ok(())
+    }
+
+    /// What one thread does in a step.
+    fn thread(&self, me: Share, barrier: &Barrier, isa: IsaName, symbols: &SymbolValues, errors: &Errors) {
+        let scratch = self.scratch[me.thread].0;
+        let mut at = Step { symbols, isa, me, each: false, share_end: 0, follow: std::ptr::null(), scratch };
+        for (i, (Named { phase, follow, .. }, taken)) in
+            self.phases.iter().zip(self.taken.chunks_exact(me.threads)).enumerate()
+        {
+            // SAFETY: addresses are those of buffers that are there and of this plan's own memory, and all threads have come
+            // through the barrier of the phase before, if that was not each thread's own.
+            let items = match unsafe { phase.items(symbols) } {
+                Ok(0) => continue,
+                Ok(items) => items,
+                // All threads find the same and stop here.
+                Err(error) => return errors.add(i, 0, error),
+            };
+            (at.each, at.follow) = (phase.each(symbols), follow[me.thread].0);
+            if at.each {
+                // SAFETY: as above; the results are this thread's copies.
+                match unsafe { phase.run(&at, 0..items) } {
+                    Ok(()) => continue,
+                    Err(error) => return errors.add(i, 0, error),
                 }
             }
-        })?;
-        let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, BackendError { code, message })) = error else { return Ok(()) };
-        let phase = &self.phases[failed.load(Ordering::Relaxed)];
-        Err(BackendError::new(code, format!("{}: {message}", phase.signature)))
+            let grain = phase.grain(items, me.threads).max(1);
+            // Its own share, and then what others have left of theirs.
+            for thread in (me.thread..me.threads).chain(0..me.thread) {
+                let share = Share { thread, ..me }.of(items);
+                let taken = &taken[thread].0;
+                at.share_end = share.end;
+                // A look costs less than taking, which keeps the others from their own counter.
+                while taken.load(Ordering::Relaxed) < share.len() {
+                    let start = share.start.saturating_add(taken.fetch_add(grain, Ordering::Relaxed));
+                    if start >= share.end {
+                        break;
+                    }
+                    // SAFETY: as above; each item is taken once.
+                    if let Err(error) = unsafe { phase.run(&at, start..share.end.min(start.saturating_add(grain))) } {
+                        errors.add(i, start, error);
+                        break;
+                    }
+                }
+            }
+            if !barrier.wait() || errors.any() {
+                return;
+            }
+            // Nobody looks at it any more before the next step.
+            taken[me.thread].0.store(0, Ordering::Relaxed);
+        }
     }
 }
+
+/// What went wrong in a step: of several errors the first in order, whoever finds it.
+#[derive(Default)]
+struct Errors {
+    any: AtomicBool,
+    first: Mutex<Option<(usize, usize, BackendError)>>,
+}
+
+impl Errors {
+    fn add(&self, phase: usize, item: usize, error: BackendError) {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|(p, i, _)| (phase, item) < (*p, *i)) {
+            *first = Some((phase, item, error));
+        }
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is one; certain after a barrier.
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    fn into_first(self) -> Option<(usize, usize, BackendError)> {
+        self.first.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address of weights; nothing is read through it.
+#[derive(Clone, Copy)]
+struct Address(*const u8);
+
+// SAFETY: nothing is read through it.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
 
 /// The beginning of a thread's own memory.
 struct Scratch(*mut u8);

@@ -1,6 +1,6 @@
 //! Where every value's bytes are, for as long as somebody reads them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use camelid_core::backend::{BackendError, Location};
 use camelid_core::graph::{Graph, ValueId};
@@ -12,16 +12,27 @@ use crate::block::Block;
 /// The places of all values that are in no buffer of the host.
 pub(super) struct Places {
     homes: Vec<Home>,
-    slots: HashMap<ValueId, usize>,
-    pub blocks: Vec<Block>,
+    slots: HashMap<ValueId, Slot>,
+    shared: Vec<Block>,
+    own: Vec<(Block, usize)>,
+}
+
+/// A slot, of those that all threads share or of those that each thread has a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Shared(usize),
+    Own(usize),
 }
 
 impl Places {
-    /// Slots for the values between groups; one that dies gives its slot to the next.
+    /// Slots for the values between groups; one that dies gives its slot to the next. Of the values in `own` each of the
+    /// `threads` has a copy.
     pub(super) fn new(
         graph: &Graph,
         groups: &[Group],
         bound: &BTreeMap<ValueId, Location>,
+        own: &HashSet<ValueId>,
+        threads: usize,
     ) -> Result<Places, BackendError> {
         let homes = parts::homes(graph, bound);
         let mut last_use: HashMap<ValueId, usize> = HashMap::new();
@@ -36,7 +47,8 @@ impl Places {
             }
         }
         let mut slots = HashMap::new();
-        let mut taken = Slots::default();
+        let (mut shared, mut copies) = (Slots::default(), Slots::default());
+        let mut read_until_barrier = Vec::new();
         for (i, group) in groups.iter().enumerate() {
             let inner = group.inner(graph);
             let values = || {
@@ -49,7 +61,11 @@ impl Places {
                 {
                     let ty = graph.value(*value).ty;
                     let bytes = ty.bytes(&graph.range().max).expect("every value's size was found countable");
-                    slots.insert(*value, taken.take(bytes));
+                    let slot = match own.contains(value) {
+                        true => Slot::Own(copies.take(bytes)),
+                        false => Slot::Shared(shared.take(bytes)),
+                    };
+                    slots.insert(*value, slot);
                 }
             }
             let mut dead: Vec<ValueId> = values()
@@ -61,27 +77,56 @@ impl Places {
             dead.sort_unstable();
             dead.dedup();
             for first in dead {
-                if let Some(slot) = slots.get(&first) {
-                    taken.release(*slot);
+                match slots.get(&first) {
+                    Some(Slot::Own(slot)) => copies.release(*slot),
+                    Some(Slot::Shared(slot)) => read_until_barrier.push(*slot),
+                    None => {}
                 }
             }
+            // After a group that each thread computes for itself others may still read what this thread is done with.
+            let ends_with_barrier = !values().any(|value| own.contains(value) && graph_made(graph, group, *value));
+            if ends_with_barrier {
+                read_until_barrier.drain(..).for_each(|slot| shared.release(slot));
+            }
         }
-        let blocks = taken.sizes().iter().map(|size| Block::new("values between operations", *size));
-        Ok(Places { homes, slots, blocks: blocks.collect::<Result<_, _>>()? })
+        let block = |size: usize| Block::new("values between operations", size);
+        let shared = shared.sizes().iter().map(|size| block(*size)).collect::<Result<_, _>>()?;
+        let own = copies.sizes().iter().map(|size| {
+            let stride = size.next_multiple_of(64);
+            Ok((block(stride.saturating_mul(threads))?, stride))
+        });
+        let own = own.collect::<Result<_, BackendError>>()?;
+        Ok(Places { homes, slots, shared, own })
     }
 
     /// The buffer a value is bound to, or its address in the plan's memory.
     pub(super) fn of(&mut self, value: ValueId) -> Place {
         match self.homes[value.0 as usize] {
             Home::Bound(location) => Place::Bound(location),
-            Home::With(first) => Place::Here(self.blocks[self.slots[&first]].start()),
+            Home::With(first) => match self.slots[&first] {
+                Slot::Shared(slot) => Place::Here { ptr: self.shared[slot].start(), stride: 0 },
+                Slot::Own(slot) => {
+                    let (block, stride) = &mut self.own[slot];
+                    Place::Here { ptr: block.start(), stride: *stride }
+                }
+            },
         }
     }
+
+    /// The memory, for as long as the plan lives.
+    pub(super) fn blocks(self) -> impl Iterator<Item = Block> {
+        self.shared.into_iter().chain(self.own.into_iter().map(|(block, _)| block))
+    }
+}
+
+/// Whether a value is a result of a group.
+fn graph_made(graph: &Graph, group: &Group, value: ValueId) -> bool {
+    group.nodes().iter().any(|node| graph.node(*node).outputs.contains(&value))
 }
 
 /// Where a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Bound(Location),
-    Here(*mut u8),
+    Here { ptr: *mut u8, stride: usize },
 }

@@ -8,6 +8,8 @@ use camelid_core::graph::{SymbolValues, TensorType};
 pub(crate) struct Value {
     pub ptr: *mut u8,
     pub ty: TensorType,
+    /// Bytes from one thread's copy to the next thread's; 0 where all threads have one.
+    pub stride: usize,
 }
 
 // SAFETY: the plan says which phase writes which bytes, a phase which item, and there is a barrier between phases.
@@ -16,6 +18,11 @@ unsafe impl Send for Value {}
 unsafe impl Sync for Value {}
 
 impl Value {
+    /// The copy of this thread.
+    pub(crate) fn copy(self, thread: usize) -> Value {
+        Value { ptr: self.ptr.wrapping_add(thread * self.stride), stride: 0, ..self }
+    }
+
     /// The product of all dimensions but the innermost.
     pub(crate) fn rows(&self, symbols: &SymbolValues) -> usize {
         let dims = self.ty.shape.dims();
