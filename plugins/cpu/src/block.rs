@@ -142,8 +142,7 @@ mod tests {
     fn weights_lie_side_by_side_and_outlive_the_arena() {
         let mut arena = Arena::default();
         let sizes = [1, 64, 100, CHUNK / 8, CHUNK / 8 + 1, 0, 63];
-        let mut blocks: Vec<Block> =
-            (0..5).flat_map(|_| sizes).map(|len| arena.block("test", len).unwrap()).collect();
+        let mut blocks: Vec<Block> = (0..5).flat_map(|_| sizes).map(|len| arena.block("test", len).unwrap()).collect();
         drop(arena);
         for (i, block) in blocks.iter_mut().enumerate() {
             assert_eq!(block.bytes().len(), sizes[i % sizes.len()]);

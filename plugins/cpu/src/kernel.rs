@@ -9,7 +9,7 @@ use crate::activations::Input;
 use crate::formats::{Bf16, Bf16AsF32, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
-use crate::isa::{Isa, IsaName, LANES, Portable};
+use crate::isa::{Isa, IsaName, LANES, Portable, prefetch};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonI8mm};
 
@@ -79,7 +79,11 @@ impl Ahead {
     #[inline(always)]
     fn of(self, at: *const u8, bytes: usize) -> *const u8 {
         let straight = at.wrapping_add(bytes);
-        if straight < self.end { straight } else { self.then.wrapping_add(straight.addr().wrapping_sub(self.end.addr())) }
+        if straight < self.end {
+            straight
+        } else {
+            self.then.wrapping_add(straight.addr().wrapping_sub(self.end.addr()))
+        }
     }
 }
 
@@ -205,16 +209,7 @@ fn kernel<F: Format>(dtype: DType, isa: IsaName) -> Kernel {
 
 /// How far ahead of a few tokens' products weights are asked for: a page, which is where the processor's own prefetching
 /// stops.
-pub(crate) const AHEAD: usize = 4096;
-
-#[inline(always)]
-fn prefetch(p: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch of any address does nothing else.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-}
+const AHEAD: usize = 4096;
 
 /// A panel times a tile of `M` tokens.
 ///

@@ -31,6 +31,16 @@ pub(crate) use portable::Portable;
 /// Lanes of a vector, rows of a panel.
 pub(crate) const LANES: usize = 16;
 
+/// Asks for the line of the cache at `p`, which may be any address, before it is read.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address does nothing else.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+}
+
 /// Sixteen lanes of f32 or i32, or of four codes each.
 ///
 /// # Safety

@@ -4,12 +4,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use camelid_core::DType;
 use camelid_core::backend::BackendError;
 use camelid_core::graph::SymbolValues;
 
 use super::attention::{Attention, Sequence, load_cache};
 use super::rope_append::{Append, Rope, narrow};
-use crate::isa::{Isa, LANES, unroll};
+use crate::isa::{Isa, LANES, prefetch, unroll};
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step};
 
@@ -151,6 +152,11 @@ impl Phase for AttentionPieces {
         Ok(pieces * self.partial.attention.spec.num_kv_heads)
     }
 
+    fn grain(&self, items: usize, threads: usize) -> usize {
+        // The heads of a piece lie side by side.
+        (items / (threads * 8)).next_multiple_of(self.partial.attention.spec.num_kv_heads)
+    }
+
     fn scratch(&self) -> usize {
         let a = &self.partial.attention;
         // Scores, queries and a key, and where the keys' rows begin.
@@ -162,13 +168,16 @@ impl Phase for AttentionPieces {
         // SAFETY: by contract; the inputs were checked when the items were counted.
         unsafe {
             let on_the_way = self.on_the_way.as_deref().filter(|a| a.fits(at.symbols));
-            for item in items {
-                let (mut number, head) = (item / a.spec.num_kv_heads, item % a.spec.num_kv_heads);
+            let heads = a.spec.num_kv_heads;
+            for item in items.clone() {
+                let (mut number, head) = (item / heads, item % heads);
+                let first = head == 0 || item == items.start;
+                let ask = if first { (heads - head).min(items.end - item) } else { 0 };
                 for sequence in self.partial.sequences(at.symbols) {
                     let pieces = self.partial.pieces_of(&sequence);
                     if number < pieces.len() {
                         let piece = pieces.start + number;
-                        on(at.isa, Piece { partial: &self.partial, on_the_way, sequence, piece, head, at });
+                        on(at.isa, Piece { partial: &self.partial, on_the_way, sequence, piece, head, ask, at });
                         break;
                     }
                     number -= pieces.len();
@@ -186,6 +195,8 @@ struct Piece<'a> {
     sequence: Sequence,
     piece: usize,
     head: usize,
+    /// How many heads' keys and values are asked for ahead, from this head on: those of the piece that this thread reads now.
+    ask: usize,
     at: &'a Step<'a>,
 }
 
@@ -213,10 +224,25 @@ impl Task for Piece<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let Piece { partial, on_the_way, sequence, piece, head, at } = self;
+        // The type is looked at once, and not at every load.
+        // SAFETY: by contract.
+        unsafe {
+            match self.partial.attention.k.ty.dtype {
+                DType::F16 => self.typed::<I, CachedF16>(),
+                DType::BF16 => self.typed::<I, CachedBf16>(),
+                _ => self.typed::<I, CachedF32>(),
+            }
+        }
+    }
+}
+
+impl Piece<'_> {
+    #[inline(always)]
+    unsafe fn typed<I: Isa, C: Cached>(self) {
+        let Piece { partial, on_the_way, sequence, piece, head, ask, at } = self;
         let Attention { spec, q, k, v, .. } = &partial.attention;
         let (group, d) = (partial.attention.group(), spec.head_dim);
-        let dtype = k.ty.dtype;
+        let dtype = C::DTYPE;
         let kv_width = spec.num_kv_heads * d;
         let keys = piece_of(sequence.len);
         let first = (piece * keys).max(partial.attention.begin(sequence.len - 1));
@@ -247,7 +273,18 @@ impl Task for Piece<'_> {
             for i in (0..group * d).step_by(LANES) {
                 I::store(queries.add(i), I::mul(I::load(from.add(i)), I::splat(spec.scale)));
             }
+            // Rows lie too far apart for the processor to guess the next.
+            let ask = |cache: *const u8, j: usize| {
+                for j in j..(j + LANES).min(count) {
+                    for line in (0..ask * d * dtype.block_bytes()).step_by(64) {
+                        prefetch(cache.wrapping_add(*rows.add(j) + line));
+                    }
+                }
+            };
+            ask(k.ptr, 0);
             for j in (0..count).step_by(LANES) {
+                ask(k.ptr, j + LANES);
+                ask(v.ptr, j);
                 for h in 0..group {
                     let mut x = [I::splat(0.0); LANES];
                     let n = LANES.min(count - j);
@@ -291,20 +328,70 @@ impl Task for Piece<'_> {
             let mut h = 0;
             while h < group {
                 let many = (group - h).min(8);
-                for i in (0..d).step_by(LANES) {
-                    by_rows!(many, M => {
-                        let mut acc = [I::splat(0.0); M];
-                        for j in 0..count {
-                            let value = load_cache::<I>(dtype, v.ptr.add(*rows.add(j)), i);
-                            let w = scores.add(h * PIECE.1 + j);
-                            unroll!(m < M => { acc[m] = I::fma(value, I::splat(*w.add(m * PIECE.1)), acc[m]); });
-                        }
-                        for (m, acc) in acc.into_iter().enumerate() {
-                            I::store(left.add((h + m) * (STATE + d) + STATE + i), acc);
-                        }
-                    });
-                }
+                by_rows!(many, M => {
+                    // As many vectors at a time as there are registers for sums that do not wait for each other.
+                    let (values, weights) = ((v.ptr.cast_const(), rows.cast_const()), scores.add(h * PIECE.1));
+                    let to = left.add(h * (STATE + d) + STATE);
+                    let mut i = 0;
+                    while M <= 4 && i + 4 * LANES <= d {
+                        weigh::<I, C, M, 4>(values, (weights, count), i, to, STATE + d);
+                        i += 4 * LANES;
+                    }
+                    while i < d {
+                        weigh::<I, C, M, 1>(values, (weights, count), i, to, STATE + d);
+                        i += LANES;
+                    }
+                });
                 h += many;
+            }
+        }
+    }
+}
+
+/// The type of a cache, known when the program is compiled.
+trait Cached {
+    const DTYPE: DType;
+}
+
+struct CachedF32;
+struct CachedF16;
+struct CachedBf16;
+
+impl Cached for CachedF32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Cached for CachedF16 {
+    const DTYPE: DType = DType::F16;
+}
+impl Cached for CachedBf16 {
+    const DTYPE: DType = DType::BF16;
+}
+
+/// Weighted sums of `V` vectors of `count` values, from column `i` on, for `M` heads, whose weights lie [`PIECE`] apart, and
+/// whose sums go `stride` apart.
+#[inline(always)]
+unsafe fn weigh<I: Isa, C: Cached, const M: usize, const V: usize>(
+    (values, rows): (*const u8, *const usize),
+    (weights, count): (*const f32, usize),
+    i: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: by the caller's sizes.
+    unsafe {
+        let mut sums = [[I::splat(0.0); V]; M];
+        for j in 0..count {
+            let row = values.add(*rows.add(j));
+            let mut value = [I::splat(0.0); V];
+            unroll!(n < V => { value[n] = load_cache::<I>(C::DTYPE, row, i + n * LANES); });
+            unroll!(m < M => {
+                let w = I::splat(*weights.add(m * PIECE.1 + j));
+                unroll!(n < V => { sums[m][n] = I::fma(value[n], w, sums[m][n]); });
+            });
+        }
+        for (m, sums) in sums.into_iter().enumerate() {
+            for (n, sum) in sums.into_iter().enumerate() {
+                I::store(to.add(m * stride + i + n * LANES), sum);
             }
         }
     }

@@ -8,7 +8,7 @@ use camelid_core::graph::SymbolValues;
 use super::linear::{MAX_TILE, Matrix, Prepared};
 use crate::activations::{Input, quantize, tiles};
 use crate::isa::{Isa, LANES};
-use crate::kernel::{AHEAD, Task, on};
+use crate::kernel::{Task, on};
 use crate::plan::{Phase, Share, Step, Value};
 
 /// An item is 32 columns of the result, which are a block of its prepared form.
@@ -47,10 +47,6 @@ impl Phase for GateUp {
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let tokens = self.x.rows(at.symbols);
         let x = (self.prepared.copy(at.me.thread), at.own(self.x).f32().cast_const());
-        let share_end = (2 * at.share_end).min(self.gate.panels());
-        // Both go on with what follows, the second behind the first.
-        let behind = if at.follow.is_null() { at.follow } else { at.follow.wrapping_add(AHEAD) };
-        let ahead = [self.gate.ahead(share_end, at.follow), self.up.ahead(share_end, behind)];
         let each = self.gate.scratch().max(self.up.scratch()).next_multiple_of(64);
         // SAFETY: `scratch` has room for it.
         let out = unsafe { &mut *at.scratch.cast::<Out>() };
@@ -65,9 +61,15 @@ impl Phase for GateUp {
                     found[2 * i] = self.gate.panel(panel, scratch.add(2 * i * each));
                     found[2 * i + 1] = self.up.panel(panel, scratch.add((2 * i + 1) * each));
                 }
+                // The thread reads its panels of one matrix, those of the other, and goes on with the next item.
+                let end = panels.end;
+                let next = if item + 1 < at.share_end { self.gate.address(end) } else { at.follow };
+                let ahead = [self.gate.ahead(end, self.up.address(panels.start)), self.up.ahead(end, next)];
                 for tile in tiles(tokens, self.gate.kernel.tile) {
                     for i in 0..panels.len() {
                         self.gate.tile(found[2 * i], x, tile, out[2 * i].as_mut_ptr(), ahead[0]);
+                    }
+                    for i in 0..panels.len() {
                         self.up.tile(found[2 * i + 1], x, tile, out[2 * i + 1].as_mut_ptr(), ahead[1]);
                     }
                     on(at.isa, Swiglu { phase: self, item, tile, out });

@@ -171,9 +171,7 @@ impl Matrix {
     /// Where a thread reads on that comes to `end` of the panels and then to `then`, if it reads them where they lie.
     pub(crate) fn ahead(&self, end: usize, then: *const u8) -> Ahead {
         match self.source {
-            Source::Panels(start) if !then.is_null() => {
-                Ahead { end: start.wrapping_add(end * self.panel_len()), then }
-            }
+            Source::Panels(start) if !then.is_null() => Ahead { end: start.wrapping_add(end * self.panel_len()), then },
             _ => Ahead::STRAIGHT,
         }
     }

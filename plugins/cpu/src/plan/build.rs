@@ -19,7 +19,8 @@ use crate::kernel::Kernel;
 use crate::memory::{Panels, Piece};
 use crate::ops::{
     Append, Attention, AttentionJoin, AttentionPieces, AttentionTiles, Bmm, Cast, Copy, Elementwise, Function, GateUp,
-    GatherRows, Linear, Matrix, Norm, OnTheWay, Partial, Prepare, Prepared, Product, Rope, RopeAppend, Softmax, Source, Table,
+    GatherRows, Linear, Matrix, Norm, OnTheWay, Partial, Prepare, Prepared, Product, Rope, RopeAppend, Softmax, Source,
+    Table,
 };
 
 /// A graph's phases and the memory between them.
@@ -499,7 +500,8 @@ impl Builder<'_> {
         let ([q, k], [v]) = (phase.ropes.as_slice(), phase.appends.as_slice()) else { return Ok(None) };
         let (q, k) = if q.appends.is_empty() { (q, k) } else { (k, q) };
         let ([], [appended]) = (q.appends.as_slice(), k.appends.as_slice()) else { return Ok(None) };
-        if targets.iter().any(|target| target.then.is_some()) || rotated.iter().any(|value| !self.is_read_once(*value)) {
+        if targets.iter().any(|target| target.then.is_some()) || rotated.iter().any(|value| !self.is_read_once(*value))
+        {
             return Ok(None);
         }
         let (attention, _) = self.attention_of(node)?;

@@ -105,7 +105,9 @@ impl Plan {
         // Until the end is reached.
         self.failed = true;
         let errors = Errors::default();
-        pool.run(&|thread, barrier| self.thread(Share { thread, threads: pool.threads() }, barrier, isa, symbols, &errors))?;
+        pool.run(&|thread, barrier| {
+            self.thread(Share { thread, threads: pool.threads() }, barrier, isa, symbols, &errors)
+        })?;
         if let Some((phase, _, BackendError { code, message })) = errors.into_first() {
             return Err(BackendError::new(code, format!("{}: {message}", self.phases[phase].signature)));
         }
