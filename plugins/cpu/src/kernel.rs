@@ -9,7 +9,7 @@ use crate::activations::Input;
 use crate::formats::{Bf16, Bf16AsF32, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
-use crate::isa::{Isa, IsaName, LANES, Portable, prefetch};
+use crate::isa::{Isa, IsaName, LANES, Portable};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::{Neon, NeonI8mm};
 
@@ -228,13 +228,7 @@ unsafe fn tile<I: Isa, F: Format, const M: usize>(
         let mut acc = [I::splat(0.0); M];
         let x_step = F::STEP / F::INPUT.step() * F::INPUT.step_bytes() * M;
         for _ in 0..steps {
-            if M <= 2 {
-                let next = ahead.of(panel, AHEAD);
-                for line in (0..F::PANEL_BYTES).step_by(64) {
-                    prefetch(next.wrapping_add(line));
-                }
-            }
-            F::step::<I, M>(panel, x, &mut acc);
+            F::step::<I, M>(panel, x, ahead.of(panel, AHEAD), &mut acc);
             panel = panel.add(F::PANEL_BYTES);
             x = x.add(x_step);
         }
