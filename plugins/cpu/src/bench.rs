@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use crate::activations::{Input, prepare};
 use crate::isa::{Isa, IsaName, LANES, unroll};
-use crate::kernel::{Ahead, Kernel, Task, on};
+use crate::kernel::{Kernel, Task, on};
 
 /// A set of instructions that this processor has.
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +194,7 @@ impl Case {
         let tile = self.kernel.tiles[self.tokens.ilog2() as usize];
         for panel in self.panels[self.panels.as_ptr().align_offset(64)..].chunks_exact(self.panel_len) {
             // SAFETY: the instructions are here; all memory has the sizes that the kernel says.
-            unsafe { tile(panel.as_ptr(), self.steps, self.x.as_ptr(), self.y.as_mut_ptr(), Ahead::STRAIGHT) };
+            unsafe { tile(panel.as_ptr(), self.steps, self.x.as_ptr(), self.y.as_mut_ptr()) };
         }
         black_box(&self.y);
     }

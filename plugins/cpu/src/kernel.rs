@@ -59,33 +59,9 @@ pub(crate) unsafe fn on<T: Task>(isa: IsaName, task: T) -> T::Output {
     }
 }
 
-/// Computes a panel of sixteen rows times a tile of tokens: `panel`, `steps` along `K`, the tile's activations,
-/// `[tokens][16]` results, and what is read next.
-pub(crate) type TileFn = unsafe fn(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, ahead: Ahead);
-
-/// Where a thread reads on: it goes through weights up to `end`, and then from `then` on. Memory is asked for that much
-/// earlier; nothing is read, so the addresses may be any.
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead {
-    pub end: *const u8,
-    pub then: *const u8,
-}
-
-impl Ahead {
-    /// What lies behind is next.
-    pub(crate) const STRAIGHT: Ahead = Ahead { end: std::ptr::without_provenance(usize::MAX), then: std::ptr::null() };
-
-    /// What is read `bytes` after `at`.
-    #[inline(always)]
-    fn of(self, at: *const u8, bytes: usize) -> *const u8 {
-        let straight = at.wrapping_add(bytes);
-        if straight < self.end {
-            straight
-        } else {
-            self.then.wrapping_add(straight.addr().wrapping_sub(self.end.addr()))
-        }
-    }
-}
+/// Computes a panel of sixteen rows times a tile of tokens: `panel`, `steps` along `K`, the tile's activations, and
+/// `[tokens][16]` results.
+pub(crate) type TileFn = unsafe fn(panel: *const u8, steps: usize, x: *const u8, y: *mut f32);
 
 /// How weights of one type are packed and computed on one set of instructions.
 #[derive(Clone, Copy, Debug)]
@@ -207,28 +183,18 @@ fn kernel<F: Format>(dtype: DType, isa: IsaName) -> Kernel {
     }
 }
 
-/// How far ahead of a few tokens' products weights are asked for: a page, which is where the processor's own prefetching
-/// stops.
-const AHEAD: usize = 4096;
-
 /// A panel times a tile of `M` tokens.
 ///
 /// # Safety
 /// As [`Isa`]; `steps` steps of a panel and of `M` tokens' activations are there, and room for `[M][16]` results.
 #[inline(always)]
-unsafe fn tile<I: Isa, F: Format, const M: usize>(
-    mut panel: *const u8,
-    steps: usize,
-    mut x: *const u8,
-    y: *mut f32,
-    ahead: Ahead,
-) {
+unsafe fn tile<I: Isa, F: Format, const M: usize>(mut panel: *const u8, steps: usize, mut x: *const u8, y: *mut f32) {
     // SAFETY: by contract.
     unsafe {
         let mut acc = [I::splat(0.0); M];
         let x_step = F::STEP / F::INPUT.step() * F::INPUT.step_bytes() * M;
         for _ in 0..steps {
-            F::step::<I, M>(panel, x, ahead.of(panel, AHEAD), &mut acc);
+            F::step::<I, M>(panel, x, &mut acc);
             panel = panel.add(F::PANEL_BYTES);
             x = x.add(x_step);
         }
@@ -249,27 +215,27 @@ mod x86 {
 
     pub(super) fn avx512_bf16<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, a: Ahead) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
             // SAFETY: by the caller's word.
-            unsafe { tile::<Avx512Bf16, F, M>(panel, steps, x, y, a) }
+            unsafe { tile::<Avx512Bf16, F, M>(panel, steps, x, y) }
         }
         [run::<F, 1>, run::<F, 2>, run::<F, 4>, run::<F, 8>, run::<F, 16>]
     }
 
     pub(super) fn avx512<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, a: Ahead) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
             // SAFETY: by the caller's word.
-            unsafe { tile::<Avx512, F, M>(panel, steps, x, y, a) }
+            unsafe { tile::<Avx512, F, M>(panel, steps, x, y) }
         }
         [run::<F, 1>, run::<F, 2>, run::<F, 4>, run::<F, 8>, run::<F, 16>]
     }
 
     pub(super) fn avx2<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, a: Ahead) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
             // SAFETY: by the caller's word.
-            unsafe { tile::<Avx2, F, M>(panel, steps, x, y, a) }
+            unsafe { tile::<Avx2, F, M>(panel, steps, x, y) }
         }
         [run::<F, 1>, run::<F, 2>, run::<F, 4>, run::<F, 4>, run::<F, 4>]
     }
@@ -281,18 +247,18 @@ mod arm {
 
     pub(super) fn neon_i8mm<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "neon,dotprod,fp16,i8mm")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, a: Ahead) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
             // SAFETY: by the caller's word.
-            unsafe { tile::<NeonI8mm, F, M>(panel, steps, x, y, a) }
+            unsafe { tile::<NeonI8mm, F, M>(panel, steps, x, y) }
         }
         [run::<F, 1>, run::<F, 2>, run::<F, 4>, run::<F, 4>, run::<F, 4>]
     }
 
     pub(super) fn neon<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "neon,dotprod,fp16")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32, a: Ahead) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
             // SAFETY: by the caller's word.
-            unsafe { tile::<Neon, F, M>(panel, steps, x, y, a) }
+            unsafe { tile::<Neon, F, M>(panel, steps, x, y) }
         }
         [run::<F, 1>, run::<F, 2>, run::<F, 4>, run::<F, 4>, run::<F, 4>]
     }

@@ -1,6 +1,6 @@
 //! f32, f16 and bf16: `[K / 4][4][16 rows]`, bf16 in pairs along `K`, `[K / 4][2][16 rows][2]`.
 
-use super::{Format, ask, gather, spread};
+use super::{Format, gather, spread};
 use crate::activations::Input;
 use crate::isa::{Isa, LANES, unroll};
 
@@ -44,8 +44,7 @@ impl Format for F32 {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
-        ask::<Self, M>(ahead, 0, 1);
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         let p = panel.cast::<f32>();
         four!(I, M, acc, x, 0 => I::load(p), 1 => I::load(p.add(16)), 2 => I::load(p.add(32)), 3 => I::load(p.add(48)));
     }
@@ -66,8 +65,7 @@ impl Format for F16 {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
-        ask::<Self, M>(ahead, 0, 1);
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         let p = panel.cast::<u16>();
         four!(I, M, acc, x, 0 => I::load_f16(p), 1 => I::load_f16(p.add(16)), 2 => I::load_f16(p.add(32)),
               3 => I::load_f16(p.add(48)));
@@ -107,8 +105,7 @@ impl Format for Bf16 {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
-        ask::<Self, M>(ahead, 0, 1);
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         // SAFETY: by contract.
         unsafe {
             for pair in 0..2 {
@@ -136,8 +133,7 @@ impl Format for Bf16AsF32 {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
-        ask::<Self, M>(ahead, 0, 1);
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         four!(I, M, acc, x, 0 => I::load_pair_low(panel), 1 => I::load_pair_high(panel),
               2 => I::load_pair_low(panel.add(4 * LANES)), 3 => I::load_pair_high(panel.add(4 * LANES)));
     }

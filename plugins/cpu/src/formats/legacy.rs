@@ -7,7 +7,7 @@
 //!
 //! `y = sum over blocks of scale * (sum codes * x - offset * sum x) + minimum * sum x`, the inner sums in whole numbers.
 
-use super::{Format, ask, gather, spread};
+use super::{Format, gather, spread};
 use crate::activations::{Input, MINUS_8, Q8_BYTES, SCALE, SUM};
 use crate::isa::{Isa, LANES, unroll};
 
@@ -148,13 +148,7 @@ macro_rules! legacy {
             }
 
             #[inline(always)]
-            unsafe fn step<I: Isa, const M: usize>(
-                panel: *const u8,
-                x: *const u8,
-                ahead: *const u8,
-                acc: &mut [I::F; M],
-            ) {
-                ask::<Self, M>(ahead, 0, 1);
+            unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
                 // SAFETY: by contract.
                 unsafe {
                     let scale = I::load_f16(panel.cast());
@@ -207,8 +201,7 @@ impl Format for Q8_0 {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
-        ask::<Self, M>(ahead, 0, 1);
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         // SAFETY: by contract.
         unsafe {
             let scale = I::load_f16(panel.cast());

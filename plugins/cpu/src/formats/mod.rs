@@ -24,7 +24,7 @@ pub(crate) use q5_k::Q5K;
 pub(crate) use q6_k::Q6K;
 
 use crate::activations::Input;
-use crate::isa::{Isa, LANES, prefetch};
+use crate::isa::{Isa, LANES};
 
 /// How weights of one type lie in panels, and how a step along `K` is computed.
 pub(crate) trait Format: 'static {
@@ -44,23 +44,11 @@ pub(crate) trait Format: 'static {
     /// The inverse of [`Format::put`].
     fn take(panel: &[u8], r: usize, row: &mut [u8]);
 
-    /// Adds one step's products of sixteen rows with `M` tokens to `acc`, and asks for the step at `ahead` ([`ask`]).
+    /// Adds one step's products of sixteen rows with `M` tokens to `acc`.
     ///
     /// # Safety
     /// As [`Isa`]; `panel` points to a step of a panel, `x` to the step's activations of `M` tokens ([`Input`]).
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]);
-}
-
-/// Asks for part `i` of `n` of the step at `ahead`, in small helpings, because the processor waits when it has asked for too
-/// much. Many tokens' products do not wait for memory.
-#[inline(always)]
-fn ask<F: Format, const M: usize>(ahead: *const u8, i: usize, n: usize) {
-    let lines = F::PANEL_BYTES.div_ceil(64);
-    if M <= 2 {
-        for line in lines * i / n..lines * (i + 1) / n {
-            prefetch(ahead.wrapping_add(64 * line));
-        }
-    }
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]);
 }
 
 /// Copies `row`, in groups of `N` bytes, to lane `r` of as many vectors.

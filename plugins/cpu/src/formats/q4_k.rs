@@ -5,7 +5,7 @@
 //! in the file. `w = d * scale * code - dmin * minimum`.
 
 use super::legacy::{dot32, scaled, with_minimum};
-use super::{Format, ask, gather, k_scales, spread};
+use super::{Format, gather, k_scales, spread};
 use crate::activations::{Input, Q8_BYTES};
 use crate::isa::{Isa, LANES, unroll};
 
@@ -61,13 +61,12 @@ impl Format for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         // SAFETY: by contract.
         unsafe {
             let d = I::load_f16(panel.cast());
             let minus_dmin = I::sub(I::splat(0.0), I::load_f16(panel.add(2 * LANES).cast()));
             for chunk in 0..4 {
-                ask::<Self, M>(ahead, chunk, 4);
                 let codes = panel.add(CODES_AT + chunk * 32 * LANES);
                 let mut q = [I::load_q(codes); 8];
                 unroll!(g < 8 => { q[g] = I::and_q(I::load_q(codes.add(g * 4 * LANES)), 0x0f); });

@@ -5,7 +5,7 @@
 
 use super::legacy::{dot32, scaled, with_minimum};
 use super::q4_k::{MINIMA_AT, put_scales, scales, take_scales};
-use super::{Format, ask, gather, spread};
+use super::{Format, gather, spread};
 use crate::activations::{Input, Q8_BYTES};
 use crate::isa::{Isa, LANES, unroll};
 
@@ -69,10 +69,9 @@ impl Format for Q5K {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         macro_rules! sub_block {
             ($b:literal, $d:ident, $minus_dmin:ident) => {
-                ask::<Self, M>(ahead, $b, 8);
                 let q = codes::<I, $b>(panel);
                 let (scale, minimum) = scales::<I>(panel, $d, $minus_dmin, $b);
                 unroll!(t < M => {

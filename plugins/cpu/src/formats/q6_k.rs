@@ -5,7 +5,7 @@
 //! `32 b + 4 g + i` have their upper bits in bits `2 b` of vector `g`, and their lower four in the low (`b` = 0, 1) or
 //! high (`b` = 2, 3) half of part `b % 2`.
 
-use super::{Format, ask, gather, spread};
+use super::{Format, gather, spread};
 use crate::activations::{Input, MINUS_8, MINUS_8_FIRST, Q8_BYTES};
 use crate::formats::legacy::scaled;
 use crate::isa::{Isa, LANES, unroll};
@@ -72,12 +72,11 @@ impl Format for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, ahead: *const u8, acc: &mut [I::F; M]) {
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         macro_rules! sub_blocks {
             ($half:ident, $b:literal, $d:ident) => {
                 let q = codes::<I, $b>(panel.add(HALVES_AT + $half * HALF));
                 let block = 4 * $half + $b;
-                ask::<Self, M>(ahead, block, 8);
                 let scales = panel.add(SCALES_AT + 2 * block * LANES).cast::<i8>();
                 let (first, second) = (I::mul($d, I::load_i8(scales)), I::mul($d, I::load_i8(scales.add(LANES))));
                 unroll!(t < M => {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::activations::{Input, prepare, tiles};
 use crate::isa::{IsaName, LANES};
-use crate::kernel::{Ahead, Kernel, Task, on};
+use crate::kernel::{Kernel, Task, on};
 
 /// `n` bytes that look random, the same for the same seed.
 fn noise(seed: u64, n: usize) -> Vec<u8> {
@@ -82,7 +82,7 @@ fn product(dtype: DType, isa: IsaName, rows: &[u8], x: &[f32], k: usize) -> Vec<
         for (first, count) in tiles(tokens, kernel.tile) {
             let tile = kernel.tiles[count.ilog2() as usize];
             let (x, y) = (prepared.as_ptr().add(first * row), y[first * LANES..].as_mut_ptr());
-            tile(panel.as_ptr(), kernel.steps(k), x, y, Ahead::STRAIGHT);
+            tile(panel.as_ptr(), kernel.steps(k), x, y);
         }
     }
     y

@@ -9,7 +9,7 @@ use super::linear::{MAX_TILE, Matrix, Prepared};
 use crate::activations::{Input, quantize, tiles};
 use crate::isa::{Isa, LANES};
 use crate::kernel::{Task, on};
-use crate::plan::{Phase, Share, Step, Value};
+use crate::plan::{Phase, Step, Value};
 
 /// An item is 32 columns of the result, which are a block of its prepared form.
 pub(crate) struct GateUp {
@@ -40,10 +40,6 @@ impl Phase for GateUp {
         size_of::<Out>() + 4 * self.gate.scratch().max(self.up.scratch()).next_multiple_of(64)
     }
 
-    fn stream(&self, share: Share) -> Option<*const u8> {
-        Some(self.gate.address(2 * share.of(self.gate.n.div_ceil(COLUMNS)).start))
-    }
-
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let tokens = self.x.rows(at.symbols);
         let x = (self.prepared.copy(at.me.thread), at.own(self.x).f32().cast_const());
@@ -61,16 +57,12 @@ impl Phase for GateUp {
                     found[2 * i] = self.gate.panel(panel, scratch.add(2 * i * each));
                     found[2 * i + 1] = self.up.panel(panel, scratch.add((2 * i + 1) * each));
                 }
-                // The thread reads its panels of one matrix, those of the other, and goes on with the next item.
-                let end = panels.end;
-                let next = if item + 1 < at.share_end { self.gate.address(end) } else { at.follow };
-                let ahead = [self.gate.ahead(end, self.up.address(panels.start)), self.up.ahead(end, next)];
                 for tile in tiles(tokens, self.gate.kernel.tile) {
                     for i in 0..panels.len() {
-                        self.gate.tile(found[2 * i], x, tile, out[2 * i].as_mut_ptr(), ahead[0]);
+                        self.gate.tile(found[2 * i], x, tile, out[2 * i].as_mut_ptr());
                     }
                     for i in 0..panels.len() {
-                        self.up.tile(found[2 * i + 1], x, tile, out[2 * i + 1].as_mut_ptr(), ahead[1]);
+                        self.up.tile(found[2 * i + 1], x, tile, out[2 * i + 1].as_mut_ptr());
                     }
                     on(at.isa, Swiglu { phase: self, item, tile, out });
                 }

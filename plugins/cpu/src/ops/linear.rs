@@ -9,8 +9,8 @@ use camelid_core::quant;
 
 use crate::activations::{Input, tiles_from};
 use crate::isa::LANES;
-use crate::kernel::{Ahead, Kernel};
-use crate::plan::{Phase, Share, Step, Value};
+use crate::kernel::Kernel;
+use crate::plan::{Phase, Step, Value};
 
 /// Bytes of activations that are gone over again and again while they are in the second-level cache.
 const CACHED: usize = 512 << 10;
@@ -145,13 +145,12 @@ impl Matrix {
         (x, numbers): (Prepared, *const f32),
         (first, count): (usize, usize),
         out: *mut [f32; LANES],
-        ahead: Ahead,
     ) {
         let row_bytes = x.input.row_bytes(self.k).expect("counted when the plan was made");
         // SAFETY: by contract; a tile's tokens lie together.
         unsafe {
             let tile = self.kernel.tiles[count.ilog2() as usize];
-            tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.cast(), ahead);
+            tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.cast());
             if x.input == Input::Q8 {
                 for t in 0..count {
                     // Infinity and NaN come from numbers that blocks cannot say, or from the numbers themselves.
@@ -165,22 +164,6 @@ impl Matrix {
                     }
                 }
             }
-        }
-    }
-
-    /// Where a thread reads on that comes to `end` of the panels and then to `then`, if it reads them where they lie.
-    pub(crate) fn ahead(&self, end: usize, then: *const u8) -> Ahead {
-        match self.source {
-            Source::Panels(start) if !then.is_null() => Ahead { end: start.wrapping_add(end * self.panel_len()), then },
-            _ => Ahead::STRAIGHT,
-        }
-    }
-
-    /// The address of panel `i`, if it has one.
-    pub(crate) fn address(&self, i: usize) -> *const u8 {
-        match self.source {
-            Source::Panels(start) => start.wrapping_add(i * self.panel_len()),
-            Source::Rows(..) => std::ptr::null(),
         }
     }
 }
@@ -211,35 +194,20 @@ impl Phase for Linear {
         size_of::<[[f32; LANES]; MAX_TILE]>().saturating_add(matrix)
     }
 
-    fn stream(&self, share: Share) -> Option<*const u8> {
-        let mut item = share.of(self.panels()).start;
-        for Product { matrix, .. } in &self.products {
-            if item < matrix.panels() {
-                return Some(matrix.address(item));
-            }
-            item -= matrix.panels();
-        }
-        None
-    }
-
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
         let tokens = self.x.rows(at.symbols);
         let mut first = 0;
-        for (i, product) in self.products.iter().enumerate() {
+        for product in &self.products {
             let panels = product.matrix.panels();
             let of_this = items.start.max(first)..items.end.min(first + panels);
             if !of_this.is_empty() {
-                // The share goes on in the next product, or ends in this one.
-                let next = self.products.get(i + 1).filter(|_| at.share_end > first + panels);
-                let then = next.map_or(at.follow, |next| next.matrix.address(0));
-                let ahead = product.matrix.ahead((at.share_end - first).min(panels), then);
                 let of_this = of_this.start - first..of_this.end - first;
                 // SAFETY: by contract; items are panels of this product.
                 unsafe {
                     if tokens == 1 {
-                        self.token(product, of_this, at, ahead);
+                        self.token(product, of_this, at);
                     } else {
-                        self.tokens(product, of_this, tokens, at, ahead);
+                        self.tokens(product, of_this, tokens, at);
                     }
                 }
             }
@@ -255,7 +223,7 @@ impl Linear {
     }
 
     /// One token: a whole panel's results go where they belong at once.
-    unsafe fn token(&self, product: &Product, panels: Range<usize>, at: &Step<'_>, ahead: Ahead) {
+    unsafe fn token(&self, product: &Product, panels: Range<usize>, at: &Step<'_>) {
         let Product { matrix, bias, y } = product;
         let x = (self.prepared.copy(at.me.thread), at.own(self.x).f32().cast_const());
         // SAFETY: `scratch` has room for it.
@@ -267,9 +235,9 @@ impl Linear {
                 let n = LANES.min(matrix.n - i * LANES);
                 let y = y.f32().add(i * LANES);
                 if n == LANES {
-                    matrix.tile(panel, x, (0, 1), y.cast(), ahead);
+                    matrix.tile(panel, x, (0, 1), y.cast());
                 } else {
-                    matrix.tile(panel, x, (0, 1), out.as_mut_ptr(), ahead);
+                    matrix.tile(panel, x, (0, 1), out.as_mut_ptr());
                     std::ptr::copy_nonoverlapping(out[0].as_ptr(), y, n);
                 }
                 if let Some(bias) = bias {
@@ -281,7 +249,7 @@ impl Linear {
         }
     }
 
-    unsafe fn tokens(&self, product: &Product, panels: Range<usize>, tokens: usize, at: &Step<'_>, ahead: Ahead) {
+    unsafe fn tokens(&self, product: &Product, panels: Range<usize>, tokens: usize, at: &Step<'_>) {
         let Product { matrix, bias, y } = product;
         let most = matrix.kernel.tile;
         let row_bytes = self.prepared.input.row_bytes(matrix.k).expect("counted when the plan was made");
@@ -302,7 +270,7 @@ impl Linear {
                         let panel = matrix.panel(i, scratch);
                         let n = LANES.min(matrix.n - i * LANES);
                         for (first, count) in tiles_from(start, end, most) {
-                            matrix.tile(panel, (self.prepared, self.x.f32()), (first, count), out.as_mut_ptr(), ahead);
+                            matrix.tile(panel, (self.prepared, self.x.f32()), (first, count), out.as_mut_ptr());
                             for (t, out) in out[..count].iter_mut().enumerate() {
                                 if let Some(bias) = bias {
                                     for (r, out) in out[..n].iter_mut().enumerate() {

@@ -112,7 +112,7 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, phase: impl Phase + 'static) {
-        self.phases.push(Named { phase: Box::new(phase), signature: self.signature.clone(), follow: Vec::new() });
+        self.phases.push(Named { phase: Box::new(phase), signature: self.signature.clone() });
     }
 
     fn memory(&mut self, what: &str, bytes: usize) -> Result<*mut u8, BackendError> {

@@ -44,11 +44,10 @@ pub(crate) struct Plan {
     scratch: Vec<Scratch>,
 }
 
-/// A phase, what an error of it is about, and the weights that each thread comes to after it.
+/// A phase, and what an error of it is about.
 struct Named {
     phase: Box<dyn Phase>,
     signature: String,
-    follow: Vec<Address>,
 }
 
 /// A counter on a line of the cache of its own.
@@ -67,24 +66,14 @@ impl Plan {
     ) -> Result<Plan, BackendError> {
         parts::check(CLAIMS, graph)?;
         let bound = parts::bindings(graph, bindings, buffers)?;
-        let mut built = build::build(graph, &bound, buffers, isa, threads)?;
+        let built = build::build(graph, &bound, buffers, isa, threads)?;
         let most = built.phases.iter().map(|p| p.phase.scratch()).max().unwrap_or(0);
         let mut blocks = built.blocks;
         let mut scratch = Vec::with_capacity(threads);
-        for thread in 0..threads {
+        for _ in 0..threads {
             let mut block = Block::new("memory of a thread", most)?;
             scratch.push(Scratch(block.start()));
             blocks.push(block);
-            // After the last phase the next step's first comes.
-            let mut follow = Address(std::ptr::null());
-            for _ in 0..2 {
-                for named in built.phases.iter_mut().rev() {
-                    named.follow.truncate(thread);
-                    named.follow.push(follow);
-                    let weights = named.phase.stream(Share { thread, threads }).filter(|weights| !weights.is_null());
-                    follow = weights.map_or(follow, Address);
-                }
-            }
         }
         let taken = (0..built.phases.len() * threads).map(|_| Taken::default()).collect();
         Ok(Plan { graph: graph.clone(), bound, phases: built.phases, taken, failed: false, _blocks: blocks, scratch })
@@ -118,9 +107,8 @@ impl Plan {
     /// What one thread does in a step.
     fn thread(&self, me: Share, barrier: &Barrier, isa: IsaName, symbols: &SymbolValues, errors: &Errors) {
         let scratch = self.scratch[me.thread].0;
-        let mut at = Step { symbols, isa, me, each: false, share_end: 0, follow: std::ptr::null(), scratch };
-        for (i, (Named { phase, follow, .. }, taken)) in
-            self.phases.iter().zip(self.taken.chunks_exact(me.threads)).enumerate()
+        let mut at = Step { symbols, isa, me, each: false, scratch };
+        for (i, (Named { phase, .. }, taken)) in self.phases.iter().zip(self.taken.chunks_exact(me.threads)).enumerate()
         {
             // SAFETY: addresses are those of buffers that are there and of this plan's own memory, and all threads have come
             // through the barrier of the phase before, if that was not each thread's own.
@@ -130,7 +118,7 @@ impl Plan {
                 // All threads find the same and stop here.
                 Err(error) => return errors.add(i, 0, error),
             };
-            (at.each, at.follow) = (phase.each(symbols), follow[me.thread].0);
+            at.each = phase.each(symbols);
             if at.each {
                 // SAFETY: as above; the results are this thread's copies.
                 match unsafe { phase.run(&at, 0..items) } {
@@ -143,7 +131,6 @@ impl Plan {
             for thread in (me.thread..me.threads).chain(0..me.thread) {
                 let share = Share { thread, ..me }.of(items);
                 let taken = &taken[thread].0;
-                at.share_end = share.end;
                 // A look costs less than taking, which keeps the others from their own counter.
                 while taken.load(Ordering::Relaxed) < share.len() {
                     let start = share.start.saturating_add(taken.fetch_add(grain, Ordering::Relaxed));
@@ -191,15 +178,6 @@ impl Errors {
         self.first.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The address of weights; nothing is read through it.
-#[derive(Clone, Copy)]
-struct Address(*const u8);
-
-// SAFETY: nothing is read through it.
-unsafe impl Send for Address {}
-// SAFETY: as above.
-unsafe impl Sync for Address {}
 
 /// The beginning of a thread's own memory.
 struct Scratch(*mut u8);

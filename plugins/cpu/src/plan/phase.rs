@@ -38,12 +38,6 @@ pub(crate) trait Phase: Send + Sync {
         0
     }
 
-    /// Where the weights begin that these items stream through, if that is what they do: the first of them are asked for
-    /// before the phase begins.
-    fn stream(&self, _share: Share) -> Option<*const u8> {
-        None
-    }
-
     /// Computes some items.
     ///
     /// # Errors
@@ -76,10 +70,6 @@ pub(crate) struct Step<'a> {
     pub me: Share,
     /// Whether each thread computes this phase for itself.
     pub each: bool,
-    /// The item where the share of items ends that those to compute are of.
-    pub share_end: usize,
-    /// The weights that this thread comes to after those of this phase.
-    pub follow: *const u8,
     /// The thread's own memory, as large as the largest [`Phase::scratch`] of the plan, at a multiple of 64.
     pub scratch: *mut u8,
 }
