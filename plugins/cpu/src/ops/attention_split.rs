@@ -154,7 +154,7 @@ impl Task for Piece<'_> {
         let Attention { spec, q, k, v, .. } = &partial.attention;
         let (group, d) = (partial.attention.group(), spec.head_dim);
         let dtype = k.ty.dtype;
-        let kv_width = spec.num_kv_heads * d;
+        let bytes = dtype.row_bytes(d).expect("a head is whole blocks");
         let first = (piece * PIECE).max(partial.attention.begin(sequence.len - 1));
         let count = ((piece + 1) * PIECE).min(sequence.len) - first;
         // SAFETY: the memory has these sizes; the cache rows were checked.
@@ -166,7 +166,7 @@ impl Task for Piece<'_> {
 
             for j in 0..count {
                 let row = partial.attention.cache_row(table, first + j);
-                *rows.add(j) = (row * kv_width + head * d) * dtype.block_bytes();
+                *rows.add(j) = (row * spec.num_kv_heads + head) * bytes;
             }
             let from = q.f32().add(sequence.first * spec.num_heads * d + head * group * d);
             for i in (0..group * d).step_by(LANES) {
