@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from graph_case import Case, hash_name
+from graph_case import FIELDS, Case, hash_name
 
 GARBAGE = [-7, 1 << 30, -1, (1 << 31) - 1]
 
@@ -32,10 +32,11 @@ class Batch:
         """Tokens of the step, padding included."""
         return self.q_start[-1] + self.padding
 
-    def cache(self, scale: float = 1.0) -> dict:
-        """Normals in the rows that sequences own, poison everywhere else."""
+    def cache(self, scale: float = 1.0, kv: str = "f32") -> dict:
+        """Normals, or blocks, in the rows that sequences own, poison everywhere else."""
         rows = {owned[j // self.block] * self.block + j % self.block for (_, length), owned in zip(self.sequences, self.owned, strict=True) for j in range(length)}
-        return {"gen": "normal", "scale": scale, "rows": sorted(int(row) for row in rows)}
+        gen = {"gen": "blocks", "scale": scale / FIELDS[kv][1]} if kv in FIELDS else {"gen": "normal", "scale": scale}
+        return gen | {"rows": sorted(int(row) for row in rows)}
 
 
 def batched(name: str, sequences: list, about: str, heads: int = 6, groups: int = 2, width: int = 10, block: int = 4, scale: float | None = None, window: int | None = None, q: str = "f32", kv: str = "f32", q_scale: float = 1.0, v_scale: float = 1.0, whole: bool = False, sampled: bool = False, **layout: object) -> Case:
@@ -43,11 +44,11 @@ def batched(name: str, sequences: list, about: str, heads: int = 6, groups: int 
     types = "f32" if (q, kv) == ("f32", "f32") else f"{q}_{kv}"
     id = f"op/attention/{types}/{name}"
     batch = Batch(id, sequences, block, **layout)
-    case = Case(id, about, "core" if types == "f32" else "half", "f32" if q == "f32" else q)
+    case = Case(id, about, "core" if types == "f32" else "quant" if kv in FIELDS else "half", "f32" if q == "f32" else q)
     case.sampled = sampled
     case.value("q", "input", q, ["T", heads * width], gen="normal", scale=q_scale)
     for part, size in (("k", 1.0), ("v", v_scale)):
-        contents = {"gen": "normal", "scale": size} if whole else batch.cache(size)
+        contents = {"gen": "normal", "scale": size} if whole else batch.cache(size, kv)
         case.value(part, "state", kv, [batch.rows, groups * width], **contents)
     case.value("q_start", "input", "i32", ["P"], ints=batch.q_start)
     case.value("seq_len", "input", "i32", ["S"], ints=[length for _, length in sequences])
@@ -117,10 +118,30 @@ def attention() -> list[Case]:
         one("decode", [(1, 33)], "16-bit types, one token", q=q, kv=kv)
         one("batch", [(4, 9), (1, 17), (0, 3), (2, 2)], "16-bit types, several sequences", q=q, kv=kv, block=5)
         one("window", [(6, 11)], "16-bit types, a window", q=q, kv=kv, window=4)
+    for width in (32, 64, 96, 128, 160):
+        one(f"width{width}_prefill", [(5, 5)], "heads of whole blocks", 2, 1, width, kv="q8_0")
+        one(f"width{width}_decode", [(1, 9)], "heads of whole blocks, one token", 3, 1, width, kv="q8_0")
+    for heads, groups in ((4, 4), (6, 2), (9, 3), (14, 2), (20, 1)):
+        one(f"heads{heads}_of{groups}_prefill", [(7, 7)], "which query head reads which key head", heads, groups, 32, kv="q8_0")
+        one(f"heads{heads}_of{groups}_decode", [(1, 13)], "which query head reads which key head, one token", heads, groups, 32, kv="q8_0")
+    for length in (1, 15, 16, 17, 63, 64, 65, 130):
+        one(f"decode{length}", [(1, length)], "the length of the context", 3, 1, 32, kv="q8_0")
+    for block in (1, 5, 32):
+        one(f"block{block}_batch", [(4, 9), (1, 17), (0, 3), (2, 2)], "several sequences, the size of a block", 4, 2, 32, block, kv="q8_0")
+    for window in (1, 4, 100):
+        one(f"window{window}_batch", [(6, 11), (1, 9)], "a window", 4, 2, 64, kv="q8_0", window=window)
+    one("shared", [(1, 13), (2, 14), (1, 9)], "forks share their first blocks", 4, 2, 32, kv="q8_0", shared=True)
+    one("padding", [(3, 5), (1, 7)], "tokens past the last sequence give zeros", 4, 2, 32, kv="q8_0", padding=4)
+    one("large", [(3, 5), (1, 7)], "large scales of values", 4, 2, 32, kv="q8_0", v_scale=1e5)
+    one("small", [(3, 5), (1, 7)], "subnormal scales of values", 4, 2, 32, kv="q8_0", v_scale=1e-4)
+    for q in ("f16", "bf16"):
+        one("batch", [(4, 9), (1, 17), (0, 3), (2, 2)], "queries of 16 bits", 4, 2, 32, 5, q=q, kv="q8_0")
     cases.append(_steps("op/attention/f32/steps"))
     cases.append(_appended("op/attention/f32/appended", "f32", None))
     cases.append(_appended("op/attention/f32/appended_window", "f32", 3))
     cases.append(_appended("op/attention/f32_f16/appended", "f16", None))
+    cases.append(_appended("op/attention/f32_q8_0/appended", "q8_0", None, 32))
+    cases.append(_appended("op/attention/f32_q8_0/appended_window", "q8_0", 3, 64))
     return cases
 
 
@@ -149,10 +170,11 @@ def _steps(id: str) -> Case:
     return case
 
 
-def _appended(id: str, kv: str, window: int | None) -> Case:
+def _appended(id: str, kv: str, window: int | None, width: int = 4) -> Case:
     """Keys and values are stored and read in the same step, from a poisoned cache: a prompt, then tokens one by one."""
-    block, width = 3, 4
-    case = Case(id, "what is stored is seen in the same step, and in the next ones", "core" if kv == "f32" else "half", "f32" if kv == "f32" else "f16")
+    block = 3
+    profile, klass = {"f32": ("core", "f32"), "f16": ("half", "f16"), "q8_0": ("quant", "f32")}[kv]
+    case = Case(id, "what is stored is seen in the same step, and in the next ones", profile, klass)
     case.value("q", "input", "f32", ["T", 6 * width]).value("newk", "input", "f32", ["T", 2 * width]).value("newv", "input", "f32", ["T", 2 * width])
     case.value("k", "state", kv, [27, 2 * width], gen="poison").value("v", "state", kv, [27, 2 * width], gen="poison")
     blocks = [[7, 2, 5, 0], [1, 8, 3, 6]]

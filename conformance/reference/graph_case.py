@@ -67,8 +67,10 @@ def to_bf16(values: np.ndarray) -> np.ndarray:
 
 
 def stored(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers as the plain type `dtype` stores them, rounded through float32."""
+    """Numbers as the plain type `dtype` stores them, rounded through float32; of blocks the float32 numbers that they mean."""
     with np.errstate(over="ignore"):
+        if dtype in BLOCKS:
+            return np.asarray(values).astype("<f4")
         single = np.asarray(values).astype("<f4")
         return {"f32": lambda: single, "f16": lambda: single.astype("<f2"), "bf16": lambda: to_bf16(single)}[dtype]()
 
@@ -98,6 +100,15 @@ FIELDS = {
 def blocks(dtype: str, rows: int, columns: int) -> dict:
     """Contents for rows in a block format whose values are about 1/sqrt(columns)."""
     return {"gen": "blocks", "scale": float(1 / (FIELDS[dtype][1] * np.sqrt(columns)))}
+
+
+def poisoned(dtype: str, shape: list, rows: list, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks `drawn` in some rows, NaN in all others: as they are stored, and as the numbers they mean."""
+    numbers = np.full(shape, np.nan)
+    numbers[rows] = dequantized(dtype, drawn)
+    raw = np.zeros((shape[0], drawn.shape[1]), np.uint8)
+    raw[rows] = drawn
+    return raw, numbers
 
 
 def random_blocks(dtype: str, rows: int, columns: int, scale: float, seed: int) -> np.ndarray:
@@ -184,6 +195,9 @@ class Case:
             ints = np.array(contents["ints"], dtype="<i4").reshape(shape)
             return ints, ints.astype(np.int64)
         gen = contents["gen"]
+        if dtype in BLOCKS and (gen == "poison" or "rows" in contents):
+            rows = contents.get("rows", [])
+            return poisoned(dtype, shape, rows, random_blocks(dtype, len(rows), shape[1], contents.get("scale", 1.0), contents.get("seed", 0)))
         if gen == "blocks":
             raw = random_blocks(dtype, shape[0], shape[1], contents["scale"], contents["seed"])
             return raw, dequantized(dtype, raw)

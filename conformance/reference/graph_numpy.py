@@ -154,6 +154,24 @@ def _quantizing(block: int | None, grid: float) -> object:
     return engine
 
 
+def q8_0(values: np.ndarray) -> np.ndarray:
+    """Rows stored in q8_0 (crates/core/src/ops/cast.rs): the numbers that are left of them, scale * code."""
+    x = np.asarray(values).astype(np.float32)
+    blocks = x.reshape(-1, 32)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        d = np.abs(blocks).max(axis=1, keepdims=True, initial=np.float32(0)) / np.float32(127)
+        scaled = (blocks * np.where(d == 0, np.float32(0), np.float32(1) / d)).astype(np.float64)
+        # Half a code more or less, and cut: halves go away from zero.
+        codes = np.trunc(scaled + np.copysign(0.5, scaled))
+        codes = np.where(np.isfinite(codes), codes, 0.0)
+        numbers = codes * d.astype(np.float16).astype(np.float64)
+    near = np.abs(np.abs(scaled - np.trunc(scaled)) - 0.5)
+    # Another program may divide where this one multiplies, which is the same only by powers of two: no code may hang on it.
+    if np.any((near > 0) & (near < 3e-5) & (np.frexp(d)[0] != 0.5)):
+        raise ValueError("a number is all but half way between two codes; draw others")
+    return numbers.reshape(x.shape)
+
+
 def _apply(f: object, op: str, x: list, attrs: dict, dtypes: list, symbols: dict) -> tuple[list, list]:
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         results = _OPS[op](f, x, attrs, dtypes, symbols)
@@ -170,6 +188,8 @@ def _apply(f: object, op: str, x: list, attrs: dict, dtypes: list, symbols: dict
 def _round(values: np.ndarray, dtype: str) -> np.ndarray:
     from graph_case import stored, widened
 
+    if dtype == "q8_0":
+        return q8_0(values).astype(np.asarray(values).dtype)
     return values if dtype == "i32" else widened(stored(values, dtype), dtype)
 
 

@@ -22,7 +22,20 @@ def exact(op: str, operands: list, attrs: dict, dtypes: list, symbols: dict) -> 
 _TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
+def _q8_0(x: torch.Tensor) -> torch.Tensor:
+    """The numbers that blocks of q8_0 keep."""
+    blocks = x.float().unflatten(-1, (-1, 32))
+    scale = blocks.abs().amax(dim=-1, keepdim=True) / 127.0
+    codes = (blocks * torch.where(scale > 0, scale.reciprocal(), 0.0)).double()
+    # `torch.round` takes halves to even: whole numbers away from zero, less one where the fraction is below a half.
+    away = codes.sign() * codes.abs().ceil()
+    codes = torch.where(codes.abs().frac().lt(0.5) & codes.abs().frac().gt(0.0), codes.trunc(), away)
+    return (torch.nan_to_num(codes, nan=0.0) * scale.half().double()).flatten(-2)
+
+
 def _rounded(x: torch.Tensor, dtype: str) -> torch.Tensor:
+    if dtype == "q8_0":
+        return _q8_0(x)
     return x if dtype == "i32" else x.float().to(_TYPES[dtype]).double()
 
 

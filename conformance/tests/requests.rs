@@ -88,8 +88,8 @@ fn options_out_of_range_are_named() {
     assert!(message(SessionOptions { max_sequences: 1 << 30, ..defaults }).contains("`max_sequences`"));
     let huge = SessionOptions { context_size: Some(1 << 24), max_sequences: 1 << 24, ..defaults };
     assert!(message(huge).contains("context_size * max_sequences"));
-    let kv = SessionOptions { kv_dtype: camelid_core::DType::Q8_0, ..defaults };
-    assert!(message(kv).contains("`kv_dtype` is q8_0"));
+    let kv = SessionOptions { kv_dtype: camelid_core::DType::Q4_0, ..defaults };
+    assert!(message(kv).contains("`kv_dtype` is q4_0, but it must be f32, f16, bf16 or q8_0"));
 }
 
 #[test]

@@ -86,8 +86,8 @@ static const char *check(const CamelidGraph *graph, const CamelidNode *node) {
                (node->op == CAMELID_OP_GATHER_ROWS && (from & FLOATS));
   if (dtype_bit(y->dtype) != (moved ? from : F32)) return "the result is not f32, which is what is computed here";
   if (node->op == CAMELID_OP_RESHAPE && x->dtype.block_elems > 1 &&
-      (x->rank == 0 || y->rank == 0 || x->dim[x->rank - 1] != y->dim[y->rank - 1])) {
-    return "a table in blocks keeps the length of its rows";
+      (x->rank == 0 || y->rank == 0 || y->dim[y->rank - 1] <= 0 || y->dim[y->rank - 1] % x->dtype.block_elems != 0)) {
+    return "rows in blocks stay whole blocks";
   }
   if (node->op == CAMELID_OP_ROPE) {
     uint64_t head_dim = ((const CamelidRopeAttrs *)node->attrs)->head_dim;

@@ -24,6 +24,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("abi/memory/*", 13),
             // Nothing is to be written.
             ("op/{kv_append,scatter_rows}/f32/all_none", 2),
+            ("op/kv_append/f32_q8_0/all_none", 1),
         ],
     },
     Variant {
@@ -57,7 +58,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("abi/memory/*", 13),
             ("stress/memory/*", 7),
             // States are what they should be.
-            ("op/{kv_append,scatter_rows}/*", 67),
+            ("op/{kv_append,scatter_rows}/*", 103),
             ("stress/one_device/op/{kv_append,scatter_rows}", 2),
             // Zeros are right.
             ("op/gather_rows/f32/all_none", 1),
@@ -84,7 +85,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("abi/memory/*", 13),
             ("stress/memory/*", 7),
             // States are what they should be.
-            ("op/{kv_append,scatter_rows}/*", 67),
+            ("op/{kv_append,scatter_rows}/*", 103),
             ("stress/one_device/op/{kv_append,scatter_rows}", 2),
             // A first run gives zeros, and zeros are right.
             ("op/gather_rows/f32/all_none", 1),
@@ -111,7 +112,7 @@ pub(crate) const TRIVIAL: &[Variant] = &[
             ("abi/memory/*", 13),
             ("stress/memory/*", 7),
             // States are what they should be.
-            ("op/{kv_append,scatter_rows}/*", 67),
+            ("op/{kv_append,scatter_rows}/*", 103),
             ("stress/one_device/op/{kv_append,scatter_rows}", 2),
         ],
     },

@@ -2,7 +2,7 @@
 
 use camelid_core::backend::{BackendError, Device};
 use camelid_core::graph::{Dim, GraphBuilder, SymbolRange, SymbolValues, TensorType, ValueId};
-use camelid_core::ops::Op;
+use camelid_core::ops::{CACHE_TYPES, Op};
 use camelid_core::{DType, lower};
 use camelid_sdk::kernels::testing::evaluate;
 use camelid_sdk::kernels::{Claim, DEQUANTIZABLE, HostBuf, HostMemory, INDICES, Kernels, NodeView};
@@ -24,10 +24,10 @@ const CLAIMS: &[Claim] = &[
     Claim::new("mul", &[FLOATS, FLOATS]),
     Claim::new("activation", &[FLOATS]),
     Claim::new("softmax", &[FLOATS, FLOATS]),
-    Claim::new("scatter_rows", &[FLOATS, FLOATS, INDICES]),
-    Claim::new("cast", &[DEQUANTIZABLE]),
-    Claim::new("kv_append", &[FLOATS, FLOATS, INDICES]),
-    Claim::new("attention", &[FLOATS, FLOATS, FLOATS, INDICES, INDICES, INDICES]),
+    Claim::new("scatter_rows", &[CACHE_TYPES, CACHE_TYPES, INDICES]),
+    Claim::new("cast", &[DEQUANTIZABLE]).with_block_results(&[DType::Q8_0]),
+    Claim::new("kv_append", &[CACHE_TYPES, FLOATS, INDICES]),
+    Claim::new("attention", &[FLOATS, CACHE_TYPES, CACHE_TYPES, INDICES, INDICES, INDICES]),
     Claim::new("swiglu", &[FLOATS, FLOATS]),
     Claim::new("qkv_linear", &[FLOATS, DEQUANTIZABLE, DEQUANTIZABLE, DEQUANTIZABLE, FLOATS, FLOATS, FLOATS]),
     Claim::new("add_rms_norm", &[FLOATS, FLOATS, FLOATS]),

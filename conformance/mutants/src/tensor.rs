@@ -39,8 +39,18 @@ impl Tensor {
         floats
     }
 
-    /// Replaces all elements of a plain float type.
+    /// Replaces all elements of a plain float type; of blocks that can be made, those in which a number changes.
     pub fn set(&mut self, floats: &[f32]) {
+        if let Some(quantize) = quant::row_quantizer(self.dtype).filter(|_| self.dtype.is_block()) {
+            let (elems, size, old) = (self.dtype.block_elems(), self.dtype.block_bytes(), self.floats());
+            let numbers = floats.chunks(elems).zip(old.chunks(elems));
+            for ((new, old), block) in numbers.zip(self.bytes.chunks_mut(size)) {
+                if new.iter().zip(old).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                    quantize(new, block);
+                }
+            }
+            return;
+        }
         self.bytes = floats.iter().flat_map(|x| store(*x, self.dtype)).collect();
     }
 

@@ -70,7 +70,17 @@ impl Contents {
         let mut random = SplitMix64(self.seed.unwrap_or_default());
         if generator == "blocks" {
             let scale = self.scale.ok_or_else(|| missing("scale"))?;
-            return blocks(&mut random, dtype, elements / dtype.block_elems(), scale);
+            let Some(rows) = &self.rows else {
+                return blocks(&mut random, dtype, elements / dtype.block_elems(), scale);
+            };
+            let len = dtype.row_bytes(columns).ok_or_else(|| format!("rows of {columns} are no whole blocks"))?;
+            let mut bytes = poison(dtype, elements / columns.max(1) * len);
+            for row in rows {
+                let drawn = blocks(&mut random, dtype, columns / dtype.block_elems(), scale)?;
+                let place = bytes.get_mut(row * len..(row + 1) * len);
+                place.ok_or_else(|| format!("there is no row {row}"))?.copy_from_slice(&drawn);
+            }
+            return Ok(bytes);
         }
         if let Some(rows) = &self.rows {
             let scale = self.scale.ok_or_else(|| missing("scale"))?;
@@ -154,12 +164,11 @@ fn push(bytes: &mut Vec<u8>, x: f32, dtype: DType) -> Result<(), String> {
     Ok(())
 }
 
-/// What memory holds that nobody should read: NaN as f32, f16 and bf16, an absurd index as i32.
+/// What memory holds that nobody should read: NaN as f32, f16 and bf16, as the scales of blocks, an absurd index as i32.
 pub fn poison(dtype: DType, len: usize) -> Vec<u8> {
-    let pattern: &[u8] = match dtype.block_bytes() {
-        2 => &[0xad, 0x7f],
-        _ => &[0xad, 0xde, 0xc0, 0x7f],
-    };
+    // Blocks have even lengths, and their f16 lie at even places.
+    let halves = dtype.is_block() || dtype.block_bytes() == 2;
+    let pattern: &[u8] = if halves { &[0xad, 0x7f] } else { &[0xad, 0xde, 0xc0, 0x7f] };
     pattern.iter().copied().cycle().take(len).collect()
 }
 
@@ -201,5 +210,26 @@ mod tests {
             let values = floats(dtype, &poison(dtype, 8)).unwrap();
             assert!(values.iter().all(|x| x.is_nan()), "{dtype}: {values:?}");
         }
+        for dtype in DType::ALL.iter().filter(|d| d.is_block()) {
+            let mut values = vec![0.0; 3 * dtype.block_elems()];
+            camelid_core::quant::dequantize(*dtype, &poison(*dtype, 3 * dtype.block_bytes()), &mut values).unwrap();
+            assert!(values.iter().all(|x| x.is_nan()), "{dtype}: {values:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_in_some_rows_leave_poison_in_the_others() {
+        let text = "gen = 'blocks'\nscale = 0.01\nseed = 5\nrows = [2, 0]";
+        let contents: Contents = toml::from_str(text).unwrap();
+        let (fixture, elements) =
+            (Fixture::open(crate::fixtures::suite_dir().join("op/copy.safetensors")).unwrap(), 4 * 64);
+        let bytes = contents.bytes("case", &fixture, DType::Q8_0, elements, 64).unwrap();
+        let row = |i: usize| &bytes[i * 68..(i + 1) * 68];
+        let drawn = blocks(&mut SplitMix64(5), DType::Q8_0, 4, 0.01).unwrap();
+        assert_eq!((row(2), row(0)), (&drawn[..68], &drawn[68..]));
+        assert_eq!([row(1), row(3)].concat(), poison(DType::Q8_0, 136));
+        let outside = Contents { rows: Some(vec![4]), ..contents };
+        let error = outside.bytes("case", &fixture, DType::Q8_0, elements, 64).unwrap_err();
+        assert_eq!(error, "there is no row 4");
     }
 }

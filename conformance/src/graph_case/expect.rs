@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use camelid_core::DType;
-use camelid_core::graph::{Graph, SymbolValues};
+use camelid_core::graph::{Graph, SymbolValues, TensorType};
+use camelid_core::{DType, quant};
 
 use super::contents::{SplitMix64, floats};
 use super::execute::Execution;
@@ -39,8 +39,12 @@ pub fn check(
     if dims.contains(&0) {
         return Ok(Vec::new());
     }
+    // Of blocks the numbers that they mean are compared.
+    let (numbers, blocks) = (meaning(ty.dtype, bytes)?, ty.dtype.is_block());
+    let bytes = numbers.as_deref().unwrap_or(bytes);
+    let ty = if blocks { TensorType { dtype: DType::F32, ..ty } } else { ty };
     if !expect.sampled {
-        let found = Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, dims: &dims, bytes };
+        let found = Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, blocks, dims: &dims, bytes };
         return compare(execution, expect, &found);
     }
     if floats(ty.dtype, bytes).is_some_and(|x| x.iter().any(|x| !x.is_finite())) {
@@ -49,7 +53,8 @@ pub fn check(
     let at = points(dims.iter().product(), dims.last().copied().unwrap_or(1));
     let size = ty.dtype.block_bytes();
     let some: Vec<u8> = at.iter().flat_map(|i| bytes[i * size..(i + 1) * size].iter().copied()).collect();
-    let found = Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, dims: &[at.len()], bytes: &some };
+    let found =
+        Found { what: &what, tensor: &tensor, number, dtype: ty.dtype, blocks, dims: &[at.len()], bytes: &some };
     compare(execution, expect, &found).map_err(|mut problem| {
         if let Problem::Fail(failure) = &mut problem {
             for worst in &mut failure.worst {
@@ -58,6 +63,17 @@ pub fn check(
         }
         problem
     })
+}
+
+/// Blocks as the bytes of the f32 that they mean, `None` for other types.
+fn meaning(dtype: DType, bytes: &[u8]) -> Result<Option<Vec<u8>>, Problem> {
+    if !dtype.is_block() {
+        return Ok(None);
+    }
+    let mut numbers = vec![0.0; bytes.len() / dtype.block_bytes() * dtype.block_elems()];
+    let wrong = |e| Problem::Blocked(format!("a result of type {dtype} cannot be compared: {e}"));
+    quant::dequantize(dtype, bytes, &mut numbers).map_err(wrong)?;
+    Ok(Some(numbers.iter().flat_map(|x| x.to_le_bytes()).collect()))
 }
 
 /// A result, or the elements of it that are compared.
@@ -69,6 +85,8 @@ struct Found<'a> {
     /// Of which step.
     number: usize,
     dtype: DType,
+    /// Whether it was blocks before it was numbers.
+    blocks: bool,
     dims: &'a [usize],
     bytes: &'a [u8],
 }
@@ -91,12 +109,12 @@ pub fn points(size: usize, columns: usize) -> Vec<usize> {
 
 /// Holds the elements that are stored against the tensor.
 fn compare(execution: &Execution<'_>, expect: &Expect, found: &Found<'_>) -> Result<Vec<Measure>, Problem> {
-    let Found { what, tensor, number, dtype, dims, bytes } = *found;
+    let Found { what, tensor, number, dtype, blocks, dims, bytes } = *found;
     let (case, fixture) = (execution.case, execution.fixture);
     if case.class == MathClass::Exact {
         let expected = fixture.bytes(tensor)?;
         // What a block means is a product, and the sign of a product that is zero is nobody's business.
-        let blocks = case.values.iter().any(|v| v.dtype.is_block());
+        let blocks = blocks || case.values.iter().any(|v| v.dtype.is_block());
         return exact(what, bytes, expected, dims, dtype, blocks);
     }
     let (_, expected) = fixture.f64s(tensor)?;

@@ -104,6 +104,7 @@ impl Setup {
             kv_dtype: match engine.kv_dtype {
                 Some(KvDtype::F16) => DType::F16,
                 Some(KvDtype::Bf16) => DType::BF16,
+                Some(KvDtype::Q8_0) => DType::Q8_0,
                 Some(KvDtype::F32) | None => DType::F32,
             },
             on_unsupported: engine.on_unsupported.unwrap_or(defaults.on_unsupported),

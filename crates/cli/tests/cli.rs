@@ -258,7 +258,7 @@ fn inspect_backends_explain_and_bench_describe_what_there_is() {
     }
     assert_eq!((&json["sequences"], &json["kv_dtype"]), (&1.into(), &"f32".into()));
     assert!(failure(camelid(&["bench", "--model", model, "--depth", "100000"])).contains("context"));
-    assert!(failure(camelid(&["bench", "--kv-dtype", "q8"])).contains("[possible values: f32, f16, bf16]"));
+    assert!(failure(camelid(&["bench", "--kv-dtype", "q8"])).contains("[possible values: f32, f16, bf16, q8_0]"));
 }
 
 #[test]
@@ -268,6 +268,9 @@ fn a_benchmark_decodes_sequences_together() {
     let json: Value = serde_json::from_str(&stdout(camelid(&[&args[..], &more, &["--json"]].concat()))).unwrap();
     assert_eq!((&json["sequences"], &json["kv_dtype"]), (&4.into(), &"f16".into()));
     assert!(json["decode_tokens_per_s"].as_f64().unwrap() > 0.0 && json["prefill_tokens_per_s"].is_null());
+    let blocks = ["--sequences", "2", "--kv-dtype", "q8_0", "--json"];
+    let json: Value = serde_json::from_str(&stdout(camelid(&[&args[..], &blocks].concat()))).unwrap();
+    assert_eq!(json["kv_dtype"], "q8_0");
     let text = stdout(camelid(&[&args[..], &more].concat()));
     assert!(text.contains("4 sequences together") && text.contains("not measured"), "{text}");
     failure(camelid(&["bench", "--sequences", "0"]));

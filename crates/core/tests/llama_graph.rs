@@ -189,6 +189,33 @@ fn a_weight_that_does_not_fit_is_named_with_its_place() {
 }
 
 #[test]
+fn keys_and_values_in_q8_0_need_heads_of_whole_blocks() {
+    let cached = |head_dim: usize, attention: &dyn Attention| {
+        let c = config(json!({"head_dim": head_dim}));
+        let options = GraphOptions {
+            attention,
+            layout: CacheLayout { num_slots: 64, block_size: 16, blocks_per_sequence: 4, max_sequences: 1 },
+            kv_dtype: DType::Q8_0,
+            range: SymbolRange { min: SymbolValues::new(1, 1, 0, 1), max: SymbolValues::new(8, 1, 8, 64) },
+            positions: 64,
+            input: Input::Tokens,
+            window: None,
+            hidden_states: false,
+            last_hidden_state: false,
+            head: Head::LanguageModel,
+        };
+        build(&c, &weight_types(&c, true), &options)
+    };
+    for attention in [&CausalAttention as &dyn Attention, &EagerAttention, &MaskedAttention] {
+        let lowered = lower_all(&cached(32, attention).unwrap()).unwrap();
+        assert!(lowered.to_string().contains("state cache.2.v: q8_0 [64, 64]"), "{lowered}");
+        let error = cached(24, attention).unwrap_err().to_string();
+        let part = "attribute `kv_dtype` is q8_0, but it must be f16, bf16 or f32, because heads of 24 elements";
+        assert!(error.starts_with("kv_append at model.layers.0.self_attn: ") && error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn the_printed_graph_names_weights_and_places() {
     let text = graph(&config(json!({})), true, &CausalAttention, false).to_string();
     for part in [

@@ -149,6 +149,11 @@ fn elementwise() {
     refuses(Op::Activation(Activation::Silu), &[(DType::I32, &[T])], "operand `x`");
     gives(Op::Cast { to: DType::BF16 }, &[(DType::Q4_0, &[n(2), n(32)])], &["bf16 [2, 32]"]);
     refuses(Op::Cast { to: DType::Q4_0 }, &[(DType::F32, &[n(2), n(32)])], "attribute `to` is q4_0");
+    gives(Op::Cast { to: DType::Q8_0 }, &[(DType::BF16, &[T, n(64)])], &["q8_0 [T, 64]"]);
+    for dims in [&[T, n(48)][..], &[n(32), T], &[]] {
+        refuses(Op::Cast { to: DType::Q8_0 }, &[(DType::F32, dims)], "rows of a multiple of 32, as q8_0 has blocks");
+    }
+    refuses(Op::Cast { to: DType::Q8_0 }, &[(DType::Q4_0, &[n(2), n(32)])], "operand `x` is q4_0 [2, 32]");
     gives(Op::Copy, &[(DType::I32, &[T])], &["i32 [T]"]);
 }
 
@@ -177,10 +182,23 @@ fn rows_written_in_place() {
     );
     refuses(Op::ScatterRows, &[table, (DType::F32, &[S, n(4)]), (DType::I32, &[T])], "operand `rows`");
     gives(Op::KvAppend, &[(DType::F16, &[n(9), n(4)]), (DType::F32, &[T, n(4)]), (DType::I32, &[T])], &["f16 [9, 4]"]);
+    let blocks: Operand<'_> = (DType::Q8_0, &[n(9), n(32)]);
+    gives(Op::KvAppend, &[blocks, (DType::F16, &[T, n(32)]), (DType::I32, &[T])], &["q8_0 [9, 32]"]);
+    gives(Op::ScatterRows, &[blocks, (DType::Q8_0, &[T, n(32)]), (DType::I32, &[T])], &["q8_0 [9, 32]"]);
+    refuses(
+        Op::ScatterRows,
+        &[blocks, (DType::F32, &[T, n(32)]), (DType::I32, &[T])],
+        "operand `rows` is f32 [T, 32], but it must be q8_0 [T, 32]",
+    );
     refuses(
         Op::KvAppend,
-        &[(DType::Q8_0, &[n(9), n(32)]), (DType::F32, &[T, n(32)]), (DType::I32, &[T])],
-        "operand `cache` is q8_0",
+        &[blocks, (DType::Q8_0, &[T, n(32)]), (DType::I32, &[T])],
+        "operand `rows` is q8_0 [T, 32], but it must be f32, f16 or bf16",
+    );
+    refuses(
+        Op::KvAppend,
+        &[(DType::Q4_0, &[n(9), n(32)]), (DType::F32, &[T, n(32)]), (DType::I32, &[T])],
+        "operand `cache` is q4_0 [9, 32], but it must be f32, f16, bf16 or q8_0",
     );
     refuses(
         Op::KvAppend,
@@ -196,7 +214,9 @@ fn reshape() {
     gives(to(&[n(4), n(64)]), &[(DType::Q8_0, &[n(2), n(2), n(64)])], &["q8_0 [4, 64]"]);
     refuses(to(&[T, n(9)]), &[(DType::F32, &[T, n(8)])], "have as many elements as [T, 9]");
     refuses(to(&[S, n(8)]), &[(DType::F32, &[T, n(8)])], "have as many elements");
-    refuses(to(&[n(2), n(128)]), &[(DType::Q8_0, &[n(4), n(64)])], "keep the length of its rows");
+    gives(to(&[n(2), n(128)]), &[(DType::Q8_0, &[n(4), n(64)])], &["q8_0 [2, 128]"]);
+    refuses(to(&[n(16), n(16)]), &[(DType::Q8_0, &[n(4), n(64)])], "have new rows of a multiple of 32");
+    refuses(to(&[n(64), T]), &[(DType::Q8_0, &[T, n(64)])], "have new rows of a multiple of 32");
     refuses(to(&[n(usize::MAX), n(2)]), &[(DType::F32, &[n(usize::MAX), n(2)])], "have as many elements");
 }
 
@@ -232,6 +252,17 @@ fn attention() {
     refuses(Op::Attention(AttentionSpec { window: Some(0), ..SPEC }), &good, "a token sees itself");
     refuses(Op::Attention(AttentionSpec { scale: f32::INFINITY, ..SPEC }), &good, "attribute `scale`");
     refuses(Op::Attention(SPEC), &good[..5], "takes 6 operands");
+    let (q, wide, other): (Operand<'_>, Operand<'_>, Operand<'_>) =
+        ((DType::F32, &[T, n(192)]), (DType::Q8_0, &[n(16), n(64)]), (DType::F32, &[n(16), n(64)]));
+    let blocks = with(&with(&with(&good, 0, q), 1, wide), 2, wide);
+    gives(Op::Attention(AttentionSpec { head_dim: 32, ..SPEC }), &blocks, &["f32 [T, 192]"]);
+    refuses(
+        Op::Attention(AttentionSpec { num_heads: 12, num_kv_heads: 4, head_dim: 16, ..SPEC }),
+        &blocks,
+        "operand `k_cache` is q8_0 [16, 64], but it must be f16, bf16 or f32, because heads of 16 elements are no whole blocks",
+    );
+    let other = with(&blocks, 2, other);
+    refuses(Op::Attention(AttentionSpec { head_dim: 32, ..SPEC }), &other, "be q8_0 [16, 64] as k_cache is");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use camelid_core::DType;
 use camelid_core::cache::CacheError;
 use camelid_core::graph::GraphError;
 use camelid_core::llama::ConfigError;
@@ -123,6 +124,17 @@ pub enum EngineError {
         found: String,
         /// The rule.
         rule: String,
+    },
+    /// The backend does not take keys and values in this type, but in another.
+    #[error("`kv_dtype` is {kv_dtype}, which the backend does not have for this model; use kv_dtype = \"{instead}\"")]
+    KvDtype {
+        /// The type asked for.
+        kv_dtype: DType,
+        /// One that the backend takes.
+        instead: DType,
+        /// What the backend said.
+        #[source]
+        source: Box<HostError>,
     },
     /// A token id the embedding table has no row for.
     #[error("token id {id} (at index {index} of its sequence's input) is not below vocab_size = {vocab_size}")]

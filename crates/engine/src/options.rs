@@ -1,6 +1,7 @@
 //! What a user chooses about a session.
 
 use camelid_core::DType;
+use camelid_core::ops::CACHE_TYPES;
 use camelid_host::OnUnsupported;
 
 use crate::error::EngineError;
@@ -28,7 +29,7 @@ pub struct SessionOptions {
     pub max_sequences: usize,
     /// How the cache divides its memory.
     pub cache: CacheKind,
-    /// Type of cached keys and values: f32, f16 or bf16.
+    /// Type of cached keys and values, one of [`CACHE_TYPES`]; q8_0 only where the model's `head_dim` is a multiple of 32.
     pub kv_dtype: DType,
     /// What to do with operations the backend does not have.
     pub on_unsupported: OnUnsupported,
@@ -65,8 +66,8 @@ impl SessionOptions {
                 return wrong(option, n.to_string(), "be a whole number from 1 to 16777216");
             }
         }
-        if ![DType::F32, DType::F16, DType::BF16].contains(&self.kv_dtype) {
-            return wrong("kv_dtype", self.kv_dtype.to_string(), "be f32, f16 or bf16");
+        if !CACHE_TYPES.contains(&self.kv_dtype) {
+            return wrong("kv_dtype", self.kv_dtype.to_string(), "be f32, f16, bf16 or q8_0");
         }
         Ok(())
     }

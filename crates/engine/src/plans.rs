@@ -8,8 +8,9 @@ use camelid_core::backend::{BufferDesc, BufferUsage, Weight};
 use camelid_core::graph::{Graph, StepInput, SymbolRange, SymbolValues, TensorType, ValueId, ValueKind};
 use camelid_core::llama::rope::Rotary;
 use camelid_core::llama::{self, GraphOptions, Head, Input, ROPE_COS, ROPE_SIN};
+use camelid_core::ops::check_cache_type;
 use camelid_core::{Bytes, DType};
-use camelid_host::{Buffer, LoweredOp, Plan};
+use camelid_host::{Buffer, HostError, LoweredOp, Plan};
 
 use crate::cache::{ContiguousCache, PagedCache};
 use crate::error::EngineError;
@@ -112,7 +113,7 @@ impl Plans {
             if let (ValueKind::State, Some(buffer)) = (value.kind, buffers.get(&value.name)) {
                 let width = value.ty.shape.last_fixed().expect("a plane's rows have a fixed length");
                 let dtype = value.ty.dtype;
-                let row_bytes = dtype.row_bytes(width).expect("a plane's type has no blocks");
+                let row_bytes = dtype.row_bytes(width).expect("a plane's rows are whole blocks");
                 let (name, buffer) = (value.name.clone(), buffer.clone());
                 planes.push(Plane { name, dtype, width, buffer, row_bytes });
             }
@@ -235,10 +236,36 @@ impl PlanBuilder<'_> {
             last_hidden_state: self.taps.last_hidden_state,
             head: if self.taps.headless { Head::None } else { self.model.head() },
         };
-        let graph = llama::build(self.model.config(), self.model.weight_types(), &options)
-            .map_err(|source| EngineError::Graph { path: self.model.path().to_owned(), source })?;
-        let placed = self.model.device().place(&graph, self.options.on_unsupported)?;
-        Ok((placed.graph, placed.lowered))
+        let head_dim = self.model.config().head_dim;
+        check_cache_type(options.kv_dtype, head_dim).map_err(|rule| EngineError::Option {
+            option: "kv_dtype",
+            found: options.kv_dtype.to_string(),
+            rule,
+        })?;
+        let build = |options: &GraphOptions<'_>| {
+            llama::build(self.model.config(), self.model.weight_types(), options)
+                .map_err(|source| EngineError::Graph { path: self.model.path().to_owned(), source })
+        };
+        let place = |graph: &Graph| self.model.device().place(graph, self.options.on_unsupported);
+        match place(&build(&options)?) {
+            Ok(placed) => Ok((placed.graph, placed.lowered)),
+            Err(source @ (HostError::Unsupported { .. } | HostError::NotLowered { .. })) => {
+                // Is it the cache's type that it lacks? Then there is another to name.
+                for instead in [DType::F16, DType::F32] {
+                    if instead != options.kv_dtype
+                        && place(&build(&GraphOptions { kv_dtype: instead, ..options })?).is_ok()
+                    {
+                        return Err(EngineError::KvDtype {
+                            kv_dtype: options.kv_dtype,
+                            instead,
+                            source: source.into(),
+                        });
+                    }
+                }
+                Err(source.into())
+            }
+            Err(other) => Err(other.into()),
+        }
     }
 }
 

@@ -263,7 +263,7 @@ fn values_of_the_wrong_type_or_out_of_range_are_named_with_the_rule() {
         ("engine.context_size = 1979-05-27", "is the date 1979-05-27", whole),
         ("engine.context_size = [1, 2]", "is a list of 2", whole),
         ("engine.cache = \"page\"", "`engine.cache` is the string \"page\"", "be \"contiguous\" or \"paged\""),
-        ("engine.kv_dtype = \"F16\"", "is the string \"F16\"", "be \"f32\" or \"f16\" or \"bf16\""),
+        ("engine.kv_dtype = \"F16\"", "is the string \"F16\"", "be \"f32\" or \"f16\" or \"bf16\" or \"q8_0\""),
         ("generate.temperature = -0.1", "is -0.1", "be a finite number of at least 0"),
         ("generate.temperature = inf", "is inf", "be a finite number of at least 0"),
         ("generate.temperature = nan", "is nan", "be a finite number of at least 0"),

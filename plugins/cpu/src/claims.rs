@@ -1,9 +1,10 @@
 //! What this backend computes: one table.
 
 use camelid_core::DType;
+use camelid_core::ops::CACHE_TYPES;
 use camelid_sdk::kernels::{Claim, DEQUANTIZABLE, F32, INDICES};
 
-/// Types of activations and caches. Whatever the type, kernels compute in f32.
+/// Types of activations. Whatever the type, kernels compute in f32.
 const FLOATS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
 
 /// Every operation.
@@ -20,8 +21,8 @@ pub(crate) const CLAIMS: &[Claim] = &[
     Claim::new("activation", &[FLOATS]),
     Claim::new("swiglu", &[FLOATS, FLOATS]),
     Claim::new("softmax", &[FLOATS, F32]),
-    Claim::new("scatter_rows", &[FLOATS, FLOATS, INDICES]),
-    Claim::new("cast", &[DEQUANTIZABLE]),
-    Claim::new("kv_append", &[FLOATS, FLOATS, INDICES]),
-    Claim::new("attention", &[FLOATS, FLOATS, FLOATS, INDICES, INDICES, INDICES]),
+    Claim::new("scatter_rows", &[CACHE_TYPES, CACHE_TYPES, INDICES]),
+    Claim::new("cast", &[DEQUANTIZABLE]).with_block_results(&[DType::Q8_0]),
+    Claim::new("kv_append", &[CACHE_TYPES, FLOATS, INDICES]),
+    Claim::new("attention", &[FLOATS, CACHE_TYPES, CACHE_TYPES, INDICES, INDICES, INDICES]),
 ];

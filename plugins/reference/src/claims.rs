@@ -7,8 +7,11 @@ use camelid_core::ops::Op;
 
 use crate::ops::activation;
 
-/// Types of activations, caches and results. Whatever the type, kernels compute on f32 and f64 and round once.
+/// Types of activations and results. Whatever the type, kernels compute on f32 and f64 and round once.
 const FLOATS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
+
+/// Types of cached keys and values, and of tables whose rows are written.
+const CACHES: &[DType] = camelid_core::ops::CACHE_TYPES;
 
 /// Types of indices.
 const INDICES: &[DType] = &[DType::I32];
@@ -54,12 +57,12 @@ const CLAIMS: &[Claim] = &[
     claim("mul", &[FLOATS, FLOATS]),
     claim("activation", &[FLOATS]),
     claim("softmax", &[FLOATS, FLOATS]),
-    claim("scatter_rows", &[FLOATS, FLOATS, INDICES]),
+    claim("scatter_rows", &[CACHES, CACHES, INDICES]),
     claim("cast", &[TABLES]),
     claim("copy", &[WEIGHTS]),
     claim("reshape", &[WEIGHTS]),
-    claim("kv_append", &[FLOATS, FLOATS, INDICES]),
-    claim("attention", &[FLOATS, FLOATS, FLOATS, INDICES, INDICES, INDICES]),
+    claim("kv_append", &[CACHES, FLOATS, INDICES]),
+    claim("attention", &[FLOATS, CACHES, CACHES, INDICES, INDICES, INDICES]),
 ];
 
 /// The answer of `Device::supports`.

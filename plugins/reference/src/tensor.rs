@@ -84,12 +84,13 @@ pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     quant::dequantize(dtype, bytes, out).expect("the claims admit only types that can be dequantized, in whole rows");
 }
 
-/// f32s stored as f32, f16 or bf16, rounded to nearest even.
+/// f32s stored as f32, f16 or bf16, rounded to nearest even, or as whole blocks of q8_0.
 pub(crate) fn store(values: &[f32], dtype: DType, out: &mut [u8]) {
     match dtype {
         DType::F32 => store_with(values, out, f32::to_le_bytes),
         DType::F16 => store_with(values, out, |v| f16::from_f32(v).to_le_bytes()),
         DType::BF16 => store_with(values, out, |v| bf16::from_f32(v).to_le_bytes()),
+        DType::Q8_0 => quant::row_quantizer(dtype).expect("q8_0 can be made")(values, out),
         other => unreachable!("no operation has {other} results that are computed"),
     }
 }

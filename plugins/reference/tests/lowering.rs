@@ -18,6 +18,11 @@ fn plain_float() -> impl Strategy<Value = DType> {
     prop_oneof![Just(DType::F32), Just(DType::F16), Just(DType::BF16)]
 }
 
+/// A type for the cache, and a number of elements in which a head is whole blocks of it.
+fn cache_type() -> impl Strategy<Value = (DType, usize)> {
+    prop_oneof![3 => plain_float().prop_map(|dtype| (dtype, 1)), 1 => Just((DType::Q8_0, 32))]
+}
+
 /// A ragged batch over a paged cache.
 #[derive(Clone, Debug)]
 struct Batch {
@@ -36,7 +41,7 @@ const BLOCKS_PER_SEQUENCE: usize = 9;
 const NUM_BLOCKS: usize = 30;
 
 fn batch() -> impl Strategy<Value = Batch> {
-    let heads = (1..4usize, 1..4usize, 1..20usize);
+    let heads = (1..4usize, 1..4usize, 1..40usize);
     let spec = (heads, 1..5usize, prop_oneof![Just(None), (1..8usize).prop_map(Some)]).prop_map(
         |((num_kv_heads, group, head_dim), block_size, window)| AttentionSpec {
             num_heads: num_kv_heads * group,
@@ -49,9 +54,9 @@ fn batch() -> impl Strategy<Value = Batch> {
     );
     let sequences = prop::collection::vec((0..6usize, 0..4usize), 0..4);
     let blocks = Just((0..NUM_BLOCKS).collect::<Vec<_>>()).prop_shuffle();
-    (spec, plain_float(), plain_float(), sequences, blocks, 0..3usize, any::<u64>()).prop_map(
-        |(spec, q_dtype, kv_dtype, sequences, blocks, padding, seed)| Batch {
-            spec,
+    (spec, plain_float(), cache_type(), sequences, blocks, 0..3usize, any::<u64>()).prop_map(
+        |(spec, q_dtype, (kv_dtype, block), sequences, blocks, padding, seed)| Batch {
+            spec: AttentionSpec { head_dim: spec.head_dim.div_ceil(block) * block, ..spec },
             q_dtype,
             kv_dtype,
             sequences,

@@ -1,11 +1,22 @@
 //! Faults in `attention`.
 
+use camelid_core::DType;
 use camelid_core::ops::{AttentionSpec, Op};
 
 use super::{Entry, Outcome, after, before, mutant};
 use crate::kernels::{Call, Honest};
+use crate::tensor::Tensor;
 
 const CASES: &[&str] = &["op/attention/*"];
+const CASES_Q8: &[&str] = &["op/attention/*q8_0/*"];
+
+/// Changes every row of a q8_0 cache.
+fn in_q8(cache: &mut Tensor, change: impl Fn(&mut [u8])) {
+    if cache.dtype == DType::Q8_0 {
+        let len = cache.row_bytes();
+        cache.bytes.chunks_mut(len).for_each(change);
+    }
+}
 
 pub(super) fn spec(call: &mut Call) -> &mut AttentionSpec {
     let Op::Attention(spec) = &mut call.op else { unreachable!("asked only of attention") };
@@ -157,6 +168,25 @@ pub(crate) mod in_other_ways {
 }
 
 pub(super) const FAULTS: &[Entry] = &[
+    (
+        mutant("attention_q8_first_scale", "all blocks of a cached row have the scale of the first", CASES_Q8),
+        before!("attention", |c| c.inputs[1..3].iter_mut().for_each(|cache| in_q8(cache, |row| {
+            let first = [row[0], row[1]];
+            row.chunks_mut(34).for_each(|b| b[..2].copy_from_slice(&first))
+        }))),
+    ),
+    (
+        mutant("attention_q8_unsigned", "the sign of cached codes is lost", CASES_Q8),
+        before!("attention", |c| c.inputs[1..3].iter_mut().for_each(|cache| in_q8(cache, |row| {
+            row.chunks_mut(34).for_each(|b| b[2..].iter_mut().for_each(|x| *x &= 0x7f))
+        }))),
+    ),
+    (
+        mutant("attention_q8_half_block", "of every cached block the second half is read as the first", CASES_Q8),
+        before!("attention", |c| c.inputs[1..3]
+            .iter_mut()
+            .for_each(|cache| in_q8(cache, |row| { row.chunks_mut(34).for_each(|b| b.copy_within(2..18, 18)) }))),
+    ),
     (mutant("attention_tiled_heads", "query head h reads key head h mod G", CASES), |_, c, r| {
         instead(c, r, |c| {
             let g = spec(c).num_kv_heads;

@@ -2,12 +2,16 @@
 
 use camelid_core::DType;
 use camelid_core::ops::Op;
+use half::f16;
 
 use super::{Entry, after, before, mutant};
+use crate::kernels::Call;
+use crate::tensor::Tensor;
 
 const GATHER: &[&str] = &["op/gather_rows/*"];
 const SCATTER: &[&str] = &["op/scatter_rows/*"];
 const APPEND: &[&str] = &["op/kv_append/*"];
+const APPEND_Q8: &[&str] = &["op/kv_append/*q8_0/*"];
 const CAST: &[&str] = &["op/cast/*"];
 
 /// An f32 without its lower bits, as the bytes of f16 or bf16 when converted.
@@ -18,6 +22,33 @@ fn truncated(x: f32, dtype: DType) -> f32 {
         _ => return x,
     };
     if x.is_finite() { f32::from_bits(x.to_bits() >> lost << lost) } else { x }
+}
+
+/// Rows that go into a q8_0 cache again, block by block: `make` gets the row, where in it the block begins, and its bytes.
+fn in_blocks(call: &Call, cache: &mut Tensor, make: impl Fn(&[f32], usize, &mut [u8])) {
+    if cache.dtype != DType::Q8_0 {
+        return;
+    }
+    let (numbers, columns, len) = (call.inputs[1].floats(), cache.columns(), cache.row_bytes());
+    for (row, slot) in numbers.chunks(columns).zip(call.inputs[2].ints()) {
+        let Ok(slot) = usize::try_from(slot) else { continue };
+        let blocks = cache.bytes[slot * len..(slot + 1) * len].chunks_mut(34);
+        blocks.enumerate().for_each(|(i, block)| make(row, i * 32, block));
+    }
+}
+
+/// The largest magnitude over `divisor`; NaN where there is one.
+fn step(x: &[f32], divisor: f32) -> f32 {
+    x.iter().fold(0.0, |most: f32, x| if x.abs() <= most { most } else { x.abs() }) / divisor
+}
+
+/// A block of `x` under the scale `d`, of codes that `code` makes of multiples of the scale.
+fn block(x: &[f32], d: f32, bytes: &mut [u8], code: impl Fn(f32) -> f32) {
+    bytes[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    for (byte, x) in bytes[2..].iter_mut().zip(x) {
+        *byte = code(x * inverse) as i8 as u8;
+    }
 }
 
 pub(super) const FAULTS: &[Entry] = &[
@@ -135,6 +166,74 @@ pub(super) const FAULTS: &[Entry] = &[
             let mut ints = c.inputs[2].ints();
             ints.iter_mut().skip(64).for_each(|i| *i = -1);
             c.inputs[2].set_ints(&ints)
+        }),
+    ),
+    (
+        mutant("kv_append_q8_truncates", "codes are cut, not rounded", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            let x = &row[at..at + 32];
+            block(x, step(x, 127.0), b, f32::trunc)
+        })),
+    ),
+    (
+        mutant("kv_append_q8_ties_even", "codes half way between two go to the even one", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            let x = &row[at..at + 32];
+            block(x, step(x, 127.0), b, f32::round_ties_even)
+        })),
+    ),
+    (
+        mutant("kv_append_q8_rounded_scale", "codes are by the scale as it is stored", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            let x = &row[at..at + 32];
+            block(x, f16::from_f32(step(x, 127.0)).to_f32(), b, f32::round)
+        })),
+    ),
+    (
+        mutant("kv_append_q8_cut_scale", "scales are cut, not rounded, to f16", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            let x = &row[at..at + 32];
+            let d = step(x, 127.0);
+            block(x, d, b, f32::round);
+            b[..2].copy_from_slice(&f16::from_f32(truncated(d, DType::F16)).to_le_bytes());
+        })),
+    ),
+    (
+        mutant("kv_append_q8_128", "the largest of a block has the code 128, which a byte does not hold", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            let x = &row[at..at + 32];
+            block(x, step(x, 128.0), b, f32::round)
+        })),
+    ),
+    (
+        mutant("kv_append_q8_one_scale", "all blocks of a row have the scale of the largest", APPEND_Q8),
+        after!("kv_append", |c, y| in_blocks(c, &mut y[0], |row, at, b| {
+            block(&row[at..at + 32], step(row, 127.0), b, f32::round)
+        })),
+    ),
+    (
+        mutant("kv_append_q8_odd_is_zero", "what is no number is stored as 0", APPEND_Q8),
+        before!("kv_append", |c| if c.inputs[0].dtype == DType::Q8_0 {
+            c.inputs[1].map(|_, x| if x.is_finite() { x } else { 0.0 })
+        }),
+    ),
+    (mutant("kv_append_q8_first_block", "only the first block of a row is stored", APPEND_Q8), |_, call, right| {
+        let mut results = right?;
+        if call.op.name() == "kv_append" && results[0].dtype == DType::Q8_0 {
+            let len = results[0].row_bytes();
+            for (new, old) in results[0].bytes.chunks_mut(len).zip(call.inputs[0].bytes.chunks(len)) {
+                new[34..].copy_from_slice(&old[34..]);
+            }
+        }
+        Ok(results)
+    }),
+    (
+        mutant("cast_q8_truncates", "codes are cut, not rounded", &["op/cast/*q8_0/*"]),
+        after!("cast", |c, y| if y[0].dtype == DType::Q8_0 {
+            let x = c.inputs[0].floats();
+            for (x, b) in x.chunks(32).zip(y[0].bytes.chunks_mut(34)) {
+                block(x, step(x, 127.0), b, f32::trunc);
+            }
         }),
     ),
     (

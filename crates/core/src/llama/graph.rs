@@ -8,7 +8,7 @@ use super::tensors::{EMBED_TOKENS, FINAL_NORM, LM_HEAD, SCORE, layer};
 use crate::DType;
 use crate::attention::{Attention, Qkv};
 use crate::graph::{CacheLayout, Graph, GraphBuilder, GraphError, StepInput, Symbol, SymbolRange, TensorType, ValueId};
-use crate::ops::{Activation, AttentionSpec};
+use crate::ops::{Activation, AttentionSpec, OperandError, check_cache_type};
 
 /// What the graph starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct GraphOptions<'a> {
     pub attention: &'a dyn Attention,
     /// How the cache divides its memory.
     pub layout: CacheLayout,
-    /// Type of the cached keys and values: f32, f16 or bf16.
+    /// Type of the cached keys and values, one of [`crate::ops::CACHE_TYPES`].
     pub kv_dtype: DType,
     /// What the symbols may be.
     pub range: SymbolRange,
@@ -187,7 +187,13 @@ impl Builder<'_> {
         let q = self.g.rope(q, rotation.cos, rotation.sin, c.head_dim)?;
         let k = self.g.rope(k, rotation.cos, rotation.sin, c.head_dim)?;
 
-        let kv = self.options.attention.kv_spec(&spec, self.options.kv_dtype);
+        let kv_dtype = self.options.kv_dtype;
+        check_cache_type(kv_dtype, c.head_dim).map_err(|rule| GraphError::Operand {
+            op: "kv_append",
+            scope: format!("model.layers.{i}.self_attn"),
+            source: OperandError::Attribute { attribute: "kv_dtype", found: kv_dtype.to_string(), rule },
+        })?;
+        let kv = self.options.attention.kv_spec(&spec, kv_dtype);
         let mut planes = Vec::with_capacity(kv.planes.len());
         for plane in &kv.planes {
             let ty = tensor(plane.dtype, &[self.options.layout.num_slots, plane.width]);
@@ -279,5 +285,5 @@ fn norm_name(i: usize, norm: &str) -> String {
 
 fn tensor(dtype: DType, shape: &[usize]) -> TensorType {
     let dims: Vec<_> = shape.iter().map(|n| (*n).into()).collect();
-    TensorType::new(dtype, &dims).expect("one or two dimensions of an unblocked type")
+    TensorType::new(dtype, &dims).expect("one or two dimensions, and rows of whole blocks")
 }

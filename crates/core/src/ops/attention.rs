@@ -1,4 +1,4 @@
-//! `attention(q [T, H * D] float, k_cache [N, G * D] float, v_cache [N, G * D] float, q_start [P] i32, seq_len [S] i32,
+//! `attention(q [T, H * D] float, k_cache [N, G * D] cache, v_cache [N, G * D] cache, q_start [P] i32, seq_len [S] i32,
 //! block_table [S, B] i32) -> [T, H * D]` of q's type; macro
 //!
 //! Causal attention of every new token over its own sequence's cached keys and values, with `H` query heads in
@@ -7,7 +7,8 @@
 //! `i = seq_len[s] - (q_start[s + 1] - t)` of its sequence and sees the indices `j <= i`, with a window only
 //! `j > i - window`; index `j` lies in cache row `block_table[s, j / block_size] * block_size + j % block_size`.
 //! `y = softmax(scale * q k^T) v` (Vaswani et al. 2017; Ainslie et al. 2023 for the groups). A padding token, past
-//! `q_start[S]`, gives zeros.
+//! `q_start[S]`, gives zeros. The numbers of a q8_0 cache are `code * d`; `D` is then a multiple of 32, so that every
+//! head is whole blocks.
 //!
 //! Lowering: every token gathers its own context, `[T, G, L, D]` large: exact and slow, for backends that have no
 //! attention yet. The host computes two more inputs, the rows and the mask ([`StepInput::ContextRow`],
@@ -15,7 +16,7 @@
 
 use std::fmt;
 
-use super::{Op, OperandError, Operands};
+use super::{Op, OperandError, Operands, check_cache_type};
 use crate::DType;
 use crate::graph::{Dim, GraphBuilder, GraphError, StepInput, Symbol, TensorType, ValueId};
 
@@ -81,9 +82,11 @@ pub(super) fn infer(inputs: &[TensorType], spec: &AttentionSpec) -> Result<Vec<T
     let (width, kv_width) = (spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim);
     ops.check(0, q.shape.rank() == 2 && q.shape.last_fixed() == Some(width), format!("be [T, {width}], all heads"))?;
     for i in [1, 2] {
-        let cache = ops.float(i)?;
+        let cache = ops.cache(i)?;
         let fits = cache.shape.rank() == 2 && cache.shape.last_fixed() == Some(kv_width);
         ops.check(i, fits, format!("be [N, {kv_width}], all key/value heads"))?;
+        let whole = check_cache_type(cache.dtype, spec.head_dim);
+        ops.check(i, whole.is_ok(), whole.err().unwrap_or_default())?;
     }
     ops.check(2, ops.ty(2) == ops.ty(1), format!("be {} as k_cache is", ops.ty(1)))?;
     let rows = match ops.ty(1).shape.dims()[0] {

@@ -6,8 +6,8 @@
 //! leave any of them out. What an operation computes is defined here; how exactly it must is the conformance
 //! suite's business.
 //!
-//! In the signatures `float` is f32, f16 or bf16, and `any` also the block formats. Dimensions are row-major,
-//! outermost first; a dimension used twice must be the same.
+//! In the signatures `float` is f32, f16 or bf16, `cache` also q8_0, and `any` all block formats. Dimensions are
+//! row-major, outermost first; a dimension used twice must be the same.
 
 pub mod activation;
 pub mod add;
@@ -32,6 +32,7 @@ use thiserror::Error;
 
 pub use activation::Activation;
 pub use attention::AttentionSpec;
+pub use kv_append::{CACHE_TYPES, check_cache_type};
 
 use crate::DType;
 use crate::graph::{GraphBuilder, GraphError, Shape, TensorType, ValueId};
@@ -280,6 +281,13 @@ impl<'a> Operands<'a> {
     pub(crate) fn float(&self, i: usize) -> Result<TensorType, OperandError> {
         let ty = self.ty(i);
         self.check(i, is_plain_float(ty.dtype), "be f32, f16 or bf16")?;
+        Ok(ty)
+    }
+
+    /// Checks that operand `i` has a type that keys and values are cached in.
+    pub(crate) fn cache(&self, i: usize) -> Result<TensorType, OperandError> {
+        let ty = self.ty(i);
+        self.check(i, CACHE_TYPES.contains(&ty.dtype), "be f32, f16, bf16 or q8_0")?;
         Ok(ty)
     }
 

@@ -1,8 +1,8 @@
 //! `reshape(x [..] any) -> [shape]`: the same elements in the same order under another shape.
 //!
 //! Values are dense, so a backend need not move anything: the result may share the operand's memory. Both shapes
-//! have the same symbols equally often and the same product of fixed dimensions. A table in a block format keeps
-//! its row length.
+//! have the same symbols equally often and the same product of fixed dimensions. In a block format the new rows are
+//! whole blocks, too.
 
 use super::{Op, OperandError, Operands};
 use crate::graph::{Dim, GraphBuilder, GraphError, Shape, TensorType, ValueId};
@@ -12,8 +12,8 @@ pub(super) fn infer(inputs: &[TensorType], shape: Shape) -> Result<Vec<TensorTyp
     let x = ops.ty(0);
     let same = x.shape.signature().is_some() && x.shape.signature() == shape.signature();
     ops.check(0, same, format!("have as many elements as {shape}"))?;
-    let rows_kept = !x.dtype.is_block() || x.shape.last_fixed() == shape.last_fixed();
-    ops.check(0, rows_kept, "keep the length of its rows, because its type has blocks")?;
+    let whole = TensorType::new(x.dtype, shape.dims()).is_some();
+    ops.check(0, whole, format!("have new rows of a multiple of {}, its type's block", x.dtype.block_elems()))?;
     Ok(vec![TensorType { dtype: x.dtype, shape }])
 }
 

@@ -1,7 +1,7 @@
-//! `scatter_rows(table [N, D] float, rows [T, D] float, index [T] i32) -> [N, D]`, in place
+//! `scatter_rows(table [N, D] cache, rows [T, D] cache, index [T] i32) -> [N, D]`, in place
 //!
-//! `table[index[t]] = rows[t]`; a row whose index is -1 is left out. Two rows with one index are an error of the
-//! caller: which one stays is not defined. The result is the table; the operand must not be used any more.
+//! `table[index[t]] = rows[t]`, both of one type; a row whose index is -1 is left out. Two rows with one index are an
+//! error of the caller: which one stays is not defined. The result is the table; the operand must not be used any more.
 
 use super::{Op, OperandError, Operands};
 use crate::graph::{GraphBuilder, GraphError, TensorType, ValueId};
@@ -10,7 +10,7 @@ pub(super) const OPERANDS: &[&str] = &["table", "rows", "index"];
 
 pub(super) fn infer(inputs: &[TensorType]) -> Result<Vec<TensorType>, OperandError> {
     let ops = Operands::new(OPERANDS, 3, inputs)?;
-    let (table, rows, index) = (ops.float(0)?, ops.float(1)?, ops.index(2, 1)?);
+    let (table, rows, index) = (ops.cache(0)?, ops.ty(1), ops.index(2, 1)?);
     ops.check(0, table.shape.rank() == 2, "be a table [N, D]")?;
     let (t, d) = (index.shape.dims()[0], table.shape.dims()[1]);
     let fits = rows.dtype == table.dtype && rows.shape.dims() == [t, d];

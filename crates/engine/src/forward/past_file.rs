@@ -7,12 +7,13 @@
 //!
 //! The metadata say `format` = `camelid-past`, `version` = `1`, and the model's fingerprint: another model's past is
 //! refused. The file knows nothing of blocks, so a session with another cache takes it, and one with another `kv_dtype`
-//! converts it.
+//! converts it. safetensors has no q8_0: rows of such a cache are written as the f32 they mean. The largest code of a block
+//! is 127, so reading makes the same blocks of them again.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use camelid_core::DType;
+use camelid_core::{DType, quant};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
@@ -81,7 +82,10 @@ impl Past {
             for row in &self.rows {
                 bytes.extend(session.read_rows(row.sequence, plane)?);
             }
-            let bytes = little_endian(bytes, plane.row_bytes / plane.width);
+            let bytes = match plane.dtype.is_block() {
+                true => dequantized(plane.dtype, &bytes, tokens * plane.width),
+                false => little_endian(bytes, plane.dtype.block_bytes()),
+            };
             tensors.push((tensor_name(&plane.name), stored(plane.dtype), vec![tokens, plane.width], bytes));
         }
         let failed = |source| PastFileError::Write { path: path.to_owned(), source };
@@ -206,9 +210,21 @@ fn read_plane(file: &SafeTensors<'_>, name: &str, shape: [usize; 2]) -> Result<V
     }
 }
 
-/// Bytes as the device has them; a session's caches are f32, f16 or bf16.
+/// Blocks as the f32 that they mean, in the file's order of bytes.
+fn dequantized(dtype: DType, blocks: &[u8], elements: usize) -> Vec<u8> {
+    let mut values = vec![0.0; elements];
+    quant::dequantize(dtype, blocks, &mut values).expect("a plane's type can be dequantized, and its rows are whole");
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Bytes as the device has them, of one of the types of caches.
 fn converted(values: &[f32], dtype: DType) -> Vec<u8> {
     match dtype {
+        DType::Q8_0 => {
+            let mut blocks = vec![0; dtype.row_bytes(values.len()).expect("a plane's rows are whole blocks")];
+            quant::quantize(dtype, values, &mut blocks).expect("only finite numbers are read");
+            blocks
+        }
         DType::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
         DType::BF16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
         _ => values.iter().flat_map(|x| x.to_ne_bytes()).collect(),

@@ -193,7 +193,7 @@ macro_rules! names {
 
 names! {
     CacheName { Contiguous = "contiguous", Paged = "paged" }
-    KvDtype { F32 = "f32", F16 = "f16", Bf16 = "bf16" }
+    KvDtype { F32 = "f32", F16 = "f16", Bf16 = "bf16", Q8_0 = "q8_0" }
     Repack { Auto = "auto", Never = "never" }
     Trust { Hash = "hash", Path = "path" }
     EarlyStop { True = "true", False = "false", Never = "never" }
@@ -220,6 +220,8 @@ pub enum KvDtype {
     F16,
     /// bfloat16.
     Bf16,
+    /// Blocks of 32 signed bytes with an f16 scale; heads must be whole blocks.
+    Q8_0,
 }
 
 /// What a plugin needs to be loaded. Whatever it is, nobody else may be able to change the library.

@@ -39,6 +39,7 @@ pub type Limit = fn(&Graph, &Node) -> Result<(), String>;
 pub struct Claim {
     op: &'static str,
     operands: &'static [&'static [DType]],
+    blocks: &'static [DType],
     limit: Option<Limit>,
 }
 
@@ -47,7 +48,14 @@ impl Claim {
     /// [`Op::operand_names`]. An operand past the end of the list is not supported, which is how an optional one is
     /// left out.
     pub const fn new(op: &'static str, operands: &'static [&'static [DType]]) -> Claim {
-        Claim { op, operands, limit: None }
+        Claim { op, operands, blocks: &[], limit: None }
+    }
+
+    /// The claim holds for results in these block formats, too: `cast` to the types of caches. Without it, results that
+    /// take no memory of an operand over are f32, f16 or bf16.
+    #[must_use]
+    pub const fn with_block_results(self, blocks: &'static [DType]) -> Claim {
+        Claim { blocks, ..self }
     }
 
     /// The claim holds only where `limit` finds nothing wrong.
@@ -65,6 +73,13 @@ impl Claim {
             if !dtypes.contains(&dtype) {
                 return Err(format!("operand `{name}` of type {dtype} is not supported; supported: {}", names(dtypes)));
             }
+        }
+        if let Op::Cast { to } = node.op
+            && to.is_block()
+            && !self.blocks.contains(&to)
+        {
+            let known = [&[DType::F32, DType::F16, DType::BF16], self.blocks].concat();
+            return Err(format!("a result of type {to} is not supported; supported: {}", names(&known)));
         }
         self.limit.map_or(Ok(()), |limit| limit(graph, node))
     }
@@ -204,6 +219,20 @@ mod tests {
             g.swiglu(x, x).unwrap();
         });
         assert!(matches!(half, Support::Lower { .. }), "another type may have kernels for the parts: {half:?}");
+    }
+
+    #[test]
+    fn a_result_in_blocks_is_claimed_by_name() {
+        const PLAIN: Claim = Claim::new("cast", &[DEQUANTIZABLE]);
+        let cast = |claim: Claim| {
+            answer(&[claim], |g| {
+                let x = input(g, "x", DType::F32, &[2, 32]);
+                g.cast(x, DType::Q8_0).unwrap();
+            })
+        };
+        let Support::No { reason } = cast(PLAIN) else { panic!("refused") };
+        assert_eq!(reason, "a result of type q8_0 is not supported; supported: f32, f16, bf16");
+        assert_eq!(cast(PLAIN.with_block_results(&[DType::Q8_0])), Support::Yes);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use camelid_core::backend::BackendError;
 use camelid_core::graph::SymbolValues;
 use camelid_core::ops::AttentionSpec;
 
+use super::cache_q8_0::load_q8_0;
 use crate::isa::{Isa, LANES};
 use crate::plan::Value;
 
@@ -184,7 +185,7 @@ impl Attention {
     }
 }
 
-/// Sixteen elements of a cache row as f32.
+/// Sixteen elements of a head in the cache as f32; `i` is a multiple of sixteen.
 #[inline(always)]
 pub(super) unsafe fn load_cache<I: Isa>(dtype: DType, row: *const u8, i: usize) -> I::F {
     // SAFETY: sixteen elements from `i` on are there.
@@ -192,6 +193,7 @@ pub(super) unsafe fn load_cache<I: Isa>(dtype: DType, row: *const u8, i: usize) 
         match dtype {
             DType::F16 => I::load_f16(row.cast::<u16>().add(i)),
             DType::BF16 => I::load_bf16(row.cast::<u16>().add(i)),
+            DType::Q8_0 => load_q8_0::<I>(row, i),
             _ => I::load(row.cast::<f32>().add(i)),
         }
     }

@@ -120,16 +120,17 @@ impl OnTheWay {
     /// # Safety
     /// As [`Isa`]; [`OnTheWay::fits`], and nobody else has this head.
     #[inline(always)]
-    unsafe fn append<I: Isa>(&self, symbols: &SymbolValues, head: usize, key: *mut f32) {
+    unsafe fn append<I: Isa>(&self, at: &Step<'_>, head: usize, key: *mut f32) {
         let d = self.k.head_dim;
         // SAFETY: by contract.
         unsafe {
-            self.k.rotate::<I>(symbols, 0, head, key);
+            self.k.rotate::<I>(at.symbols, 0, head, key);
             let row = self.v.index.index(0) as usize;
             let value = self.v.rows.f32().add(head * d).cast_const();
             for (table, numbers) in [(self.attention.k, key.cast_const()), (self.attention.v, value)] {
-                let to = table.ptr.add((row * table.columns(symbols) + head * d) * table.ty.dtype.block_bytes());
-                narrow(std::slice::from_raw_parts(numbers, d), table.ty.dtype, to);
+                let elements = row * table.columns(at.symbols) + head * d;
+                let to = table.ptr.add(table.ty.dtype.row_bytes(elements).expect("a head is whole blocks"));
+                narrow(at.isa, std::slice::from_raw_parts(numbers, d), table.ty.dtype, to);
             }
         }
     }
@@ -230,6 +231,7 @@ impl Task for Piece<'_> {
             match self.partial.attention.k.ty.dtype {
                 DType::F16 => self.typed::<I, CachedF16>(),
                 DType::BF16 => self.typed::<I, CachedBf16>(),
+                DType::Q8_0 => self.typed::<I, CachedQ8_0>(),
                 _ => self.typed::<I, CachedF32>(),
             }
         }
@@ -243,7 +245,7 @@ impl Piece<'_> {
         let Attention { spec, q, k, v, .. } = &partial.attention;
         let (group, d) = (partial.attention.group(), spec.head_dim);
         let dtype = C::DTYPE;
-        let kv_width = spec.num_kv_heads * d;
+        let bytes = dtype.row_bytes(d).expect("a head is whole blocks");
         let keys = piece_of(sequence.len);
         let first = (piece * keys).max(partial.attention.begin(sequence.len - 1));
         let count = ((piece + 1) * keys).min(sequence.len) - first;
@@ -258,7 +260,7 @@ impl Piece<'_> {
             let table = partial.attention.table_of(&sequence, at.symbols);
             for j in 0..count {
                 let row = partial.attention.cache_row(table, first + j);
-                *rows.add(j) = (row * kv_width + head * d) * dtype.block_bytes();
+                *rows.add(j) = (row * spec.num_kv_heads + head) * bytes;
             }
             let mut from = q.f32().add(sequence.first * spec.num_heads * d + head * group * d);
             if let Some(fused) = on_the_way {
@@ -267,7 +269,7 @@ impl Piece<'_> {
                 }
                 from = queries;
                 if first + count == sequence.len {
-                    fused.append::<I>(at.symbols, head, key);
+                    fused.append::<I>(at, head, key);
                 }
             }
             for i in (0..group * d).step_by(LANES) {
@@ -276,7 +278,7 @@ impl Piece<'_> {
             // Rows lie too far apart for the processor to guess the next.
             let ask = |cache: *const u8, j: usize| {
                 for j in j..(j + LANES).min(count) {
-                    for line in (0..ask * d * dtype.block_bytes()).step_by(64) {
+                    for line in (0..ask * bytes).step_by(64) {
                         prefetch(cache.wrapping_add(*rows.add(j) + line));
                     }
                 }
@@ -356,6 +358,7 @@ trait Cached {
 struct CachedF32;
 struct CachedF16;
 struct CachedBf16;
+struct CachedQ8_0;
 
 impl Cached for CachedF32 {
     const DTYPE: DType = DType::F32;
@@ -365,6 +368,9 @@ impl Cached for CachedF16 {
 }
 impl Cached for CachedBf16 {
     const DTYPE: DType = DType::BF16;
+}
+impl Cached for CachedQ8_0 {
+    const DTYPE: DType = DType::Q8_0;
 }
 
 /// Weighted sums of `V` vectors of `count` values, from column `i` on, for `M` heads, whose weights lie [`PIECE`] apart, and

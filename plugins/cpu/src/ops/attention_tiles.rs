@@ -132,7 +132,7 @@ impl Phase for AttentionTiles {
     }
 }
 
-/// The same where a row ends before a whole vector: zeros after its `n` elements.
+/// The same where a row ends before a whole vector, which one of q8_0 does not: zeros after its `n` elements.
 #[inline(always)]
 unsafe fn load_cache_some<I: Isa>(dtype: DType, row: *const u8, i: usize, n: usize) -> I::F {
     // SAFETY: `n` elements from `i` on are there.
@@ -190,12 +190,11 @@ impl Task for Tile<'_> {
         let (group, head_dim) = (a.group(), spec.head_dim);
         let tokens = tile * a.tile_tokens()..((tile + 1) * a.tile_tokens()).min(sequence.count);
         let rows = tokens.len() * group;
-        let (q_width, kv_width) = (spec.num_heads * head_dim, spec.num_kv_heads * head_dim);
+        let q_width = spec.num_heads * head_dim;
         // The index in its sequence of the tile's first token.
         let base = sequence.len - sequence.count + tokens.start;
         let dtype = k.ty.dtype;
-        let kv_row = kv_width * dtype.block_bytes();
-        let kv_head = head * head_dim * dtype.block_bytes();
+        let kv_bytes = dtype.row_bytes(head_dim).expect("a head is whole blocks");
         let groups = || tiles(rows, I::TILE.min(LANES));
         // SAFETY: the memory has these sizes; the cache rows were checked.
         unsafe {
@@ -239,7 +238,7 @@ impl Task for Tile<'_> {
                         for (lane, x) in x.iter_mut().enumerate() {
                             let j = block + part * LANES + lane;
                             if j >= from && j < to {
-                                let at = a.cache_row(table, j) * kv_row + kv_head;
+                                let at = (a.cache_row(table, j) * spec.num_kv_heads + head) * kv_bytes;
                                 *x = load_cache_some::<I>(dtype, k.ptr.add(at), i, n);
                                 let value = load_cache_some::<I>(dtype, v.ptr.add(at), i, n);
                                 nothing = I::fma(value, I::splat(0.0), nothing);

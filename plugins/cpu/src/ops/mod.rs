@@ -3,6 +3,7 @@
 mod attention;
 mod attention_split;
 mod attention_tiles;
+mod cache_q8_0;
 mod gate_up;
 mod linear;
 mod norm;

@@ -138,13 +138,13 @@ impl Phase for Cast {
             // SAFETY: by contract; each row is one item.
             unsafe {
                 let x = std::slice::from_raw_parts(self.x.ptr.add(row * from_len), from_len);
-                let y = self.y.ptr.add(row * d * to.block_bytes());
+                let y = self.y.ptr.add(row * to.row_bytes(d).expect("the graph's types have whole rows"));
                 if from == to {
                     std::ptr::copy_nonoverlapping(x.as_ptr(), y, from_len);
                     continue;
                 }
                 quant::dequantize(from, x, &mut numbers).expect("the claims admit only types that can be dequantized");
-                narrow(&numbers, to, y);
+                narrow(at.isa, &numbers, to, y);
             }
         }
         Ok(())

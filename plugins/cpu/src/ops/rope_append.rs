@@ -13,7 +13,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::attention_split::OnTheWay;
-use crate::isa::{Isa, LANES};
+use super::cache_q8_0::Quantize;
+use crate::isa::{Isa, IsaName, LANES};
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step, Value};
 
@@ -86,7 +87,7 @@ impl Phase for RopeAppend {
                     let tokens = rope.x.rows(at.symbols);
                     on(at.isa, Head { rope, head: item, tokens, symbols: at.symbols });
                     for append in &rope.appends {
-                        append.columns(at.symbols, item * rope.head_dim..(item + 1) * rope.head_dim)?;
+                        append.columns(at, item * rope.head_dim..(item + 1) * rope.head_dim)?;
                     }
                 }
                 continue;
@@ -96,7 +97,7 @@ impl Phase for RopeAppend {
                 let count = width.div_ceil(COLUMNS);
                 if item < count {
                     // SAFETY: by contract; the columns are this item's.
-                    unsafe { append.columns(at.symbols, item * COLUMNS..((item + 1) * COLUMNS).min(width))? };
+                    unsafe { append.columns(at, item * COLUMNS..((item + 1) * COLUMNS).min(width))? };
                     break;
                 }
                 item -= count;
@@ -107,11 +108,14 @@ impl Phase for RopeAppend {
 }
 
 impl Append {
-    /// Some columns of every row, after a look at every index, so that a wrong one changes nothing in these columns.
-    unsafe fn columns(&self, symbols: &SymbolValues, columns: Range<usize>) -> Result<(), BackendError> {
+    /// Some columns of every row, whole blocks of the table's type, after a look at every index, so that a wrong one changes
+    /// nothing in these columns.
+    unsafe fn columns(&self, at: &Step<'_>, columns: Range<usize>) -> Result<(), BackendError> {
+        let symbols = at.symbols;
         let (tokens, width) = (self.index.elements(symbols), self.table.columns(symbols));
         let limit = self.table.rows(symbols);
         let (from, to) = (self.rows.ty.dtype, self.table.ty.dtype);
+        let bytes = |elements: usize| to.row_bytes(elements).expect("columns and rows are whole blocks");
         // SAFETY: by contract.
         unsafe {
             for t in 0..tokens {
@@ -121,25 +125,28 @@ impl Append {
                 let Some(row) = self.index.row_number(self.index_name, t, limit)? else { continue };
                 let count = columns.len();
                 let source = t * width + columns.start;
-                let target = self.table.ptr.add((row * width + columns.start) * to.block_bytes());
+                let target = self.table.ptr.add(bytes(row * width + columns.start));
                 if from == to {
-                    let bytes = from.block_bytes();
-                    std::ptr::copy_nonoverlapping(self.rows.ptr.add(source * bytes), target, count * bytes);
+                    std::ptr::copy_nonoverlapping(self.rows.ptr.add(bytes(source)), target, bytes(count));
                     continue;
                 }
                 let numbers = std::slice::from_raw_parts(self.rows.f32().add(source), count);
-                narrow(numbers, to, target);
+                narrow(at.isa, numbers, to, target);
             }
         }
         Ok(())
     }
 }
 
-/// f32s stored as f32, f16 or bf16, rounded to nearest even.
+/// f32s stored as f32, f16 or bf16, rounded to nearest even, or as whole blocks of q8_0.
 ///
 /// # Safety
 /// There is room for them at `to`.
-pub(crate) unsafe fn narrow(numbers: &[f32], dtype: DType, to: *mut u8) {
+pub(crate) unsafe fn narrow(isa: IsaName, numbers: &[f32], dtype: DType, to: *mut u8) {
+    if dtype == DType::Q8_0 {
+        // SAFETY: by contract.
+        return unsafe { on(isa, Quantize { numbers, to }) };
+    }
     let mut halves = [0u16; 64];
     for (i, part) in numbers.chunks(64).enumerate() {
         let halves = &mut halves[..part.len()];

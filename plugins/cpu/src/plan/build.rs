@@ -133,9 +133,11 @@ impl Builder<'_> {
 
     /// A weight in panels, if that is what the value is.
     fn panels(&mut self, id: ValueId) -> Result<Option<&Panels>, BackendError> {
+        let shape = self.ty(id).shape;
         let Place::Bound(location) = self.places.of(id) else { return Ok(None) };
         match self.buffers.memory(location.buffer)? {
-            Piece::Panels(panels) => Ok(Some(panels)),
+            // Reshaped to rows of another length, it is read as it lies in the file.
+            Piece::Panels(panels) if shape.last_fixed() == Some(panels.k) => Ok(Some(panels)),
             _ => Ok(None),
         }
     }

@@ -146,7 +146,11 @@ fn rope_append(graph: &Graph, nodes: &[NodeId]) -> Option<Group> {
         let made_here = run.iter().find(|n| graph.node(**n).outputs.iter().any(|v| reads.contains(v)));
         if let Some(maker) = made_here {
             let (maker, this) = (graph.node(*maker), graph.node(*node));
-            let appended = matches!((&maker.op, &this.op), (Op::Rope { .. }, Op::KvAppend))
+            let block = graph.value(this.inputs[0]).ty.dtype.block_elems();
+            // A head is appended by itself, so it must be whole blocks.
+            let whole = matches!(maker.op, Op::Rope { head_dim } if head_dim.is_multiple_of(block));
+            let appended = whole
+                && this.op == Op::KvAppend
                 && this.inputs[1] == maker.outputs[0]
                 && graph.value(maker.outputs[0]).ty.dtype == camelid_core::DType::F32;
             if !appended {

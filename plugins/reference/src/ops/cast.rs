@@ -1,4 +1,4 @@
-//! `cast(x [..] any) -> [..]` of type f32, f16 or bf16: rounded to nearest even, to infinity out of range
+//! `cast(x [..] any) -> [..]` of type f32, f16 or bf16: rounded to nearest even, to infinity out of range; or q8_0: in blocks
 
 use ndarray::ArrayViewMut2;
 
@@ -52,6 +52,17 @@ mod tests {
         assert_eq!(bits16(&cast(x.view(), DType::BF16)), [0x3f80, 0x3f81, 0x3f82, 0x7f80, 0x7f80]);
         let nan = Owned::floats(DType::F32, &[1], &[f32::NAN]);
         assert!(half::bf16::from_bits(bits16(&cast(nan.view(), DType::BF16))[0]).is_nan());
+    }
+
+    #[test]
+    fn rows_become_blocks_of_q8_0() {
+        let mut x = vec![0.0f32; 64];
+        (x[0], x[1], x[2], x[63]) = (-127.0, 0.5, 1.5, f32::INFINITY);
+        let x = Owned::floats(DType::F32, &[1, 64], &x);
+        let bytes = cast(x.view(), DType::Q8_0);
+        assert_eq!(bytes[..6], [0x00, 0x3c, 0x81, 1, 2, 0]);
+        let back = Tensor { dtype: DType::Q8_0, dims: vec![1, 64], bytes: &bytes }.vector().to_vec();
+        assert!(back[..32].iter().all(|x| x.is_finite()) && back[32..].iter().all(|x| x.is_nan()));
     }
 
     #[test]

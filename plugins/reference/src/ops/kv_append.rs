@@ -1,10 +1,10 @@
-//! `kv_append(cache [N, W] float, rows [T, W] float, slot [T] i32) -> [N, W]`, in place: `cache[slot[t]] = rows[t]`
+//! `kv_append(cache [N, W] cache, rows [T, W] float, slot [T] i32) -> [N, W]`, in place: `cache[slot[t]] = rows[t]`
 
 use super::{Index, OpError, Table, scatter_rows};
 use crate::memory::Memory;
 use crate::tensor::{Tensor, store};
 
-/// Rows are stored in the cache's type, rounded to nearest even; a padding token has slot -1 and is not stored.
+/// Rows are stored in the cache's type, as `cast` stores them; a padding token has slot -1 and is not stored.
 pub(super) fn kv_append(
     cache: Table<'_>,  // [N, W]
     rows: &Tensor<'_>, // [T, W]
@@ -15,7 +15,8 @@ pub(super) fn kv_append(
         return scatter_rows::scatter_rows(cache, rows.bytes, slot);
     }
     let values = rows.vector(); // [T * W]
-    let mut stored = Memory::fresh(values.len() * cache.dtype.block_bytes())?;
+    let bytes = cache.dtype.row_bytes(values.len()).expect("the graph's types have whole rows");
+    let mut stored = Memory::fresh(bytes)?;
     store(values.as_slice().expect("vectors are dense"), cache.dtype, stored.bytes_mut());
     scatter_rows::scatter_rows(cache, stored.bytes(), slot)
 }
@@ -47,6 +48,21 @@ mod tests {
             let rows = Owned::floats(from, &[2, 2], &[1.0, 2.0, third, 4.0]);
             append(&mut cache, &rows, &[-1, 1]).unwrap();
             assert_eq!(cache.view().vector().to_vec(), [8.0, 8.0, expected, 4.0, 8.0, 8.0], "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn rows_become_blocks_of_a_q8_0_cache() {
+        // Codes from 127 down under a scale of 0.5, a block of zeros, and a row that is not stored.
+        let mut rows: Vec<f32> = (0..32).map(|i| 63.5 - 0.5 * f32::from(i as u8)).chain([0.0; 32]).collect();
+        let expected = rows.clone();
+        rows.extend([1e9; 64]);
+        for dtype in [DType::F32, DType::F16] {
+            let mut cache = Owned::floats(DType::Q8_0, &[3, 64], &[8.0; 192]);
+            let before = cache.bytes.clone();
+            append(&mut cache, &Owned::floats(dtype, &[2, 64], &rows), &[1, -1]).unwrap();
+            assert_eq!(cache.view().vector().to_vec()[64..128], expected, "{dtype}");
+            assert_eq!((&cache.bytes[..68], &cache.bytes[136..]), (&before[..68], &before[136..]));
         }
     }
 

@@ -1,4 +1,4 @@
-//! `scatter_rows(table [N, D] float, rows [T, D] float, index [T] i32) -> [N, D]`, in place: `table[index[t]] = rows[t]`
+//! `scatter_rows(table [N, D] cache, rows [T, D] cache, index [T] i32) -> [N, D]`, in place: `table[index[t]] = rows[t]`
 
 use std::collections::HashMap;
 

@@ -123,11 +123,16 @@ pub fn floats(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     values
 }
 
-/// `values` in an unblocked type.
+/// `values` in an unblocked type or q8_0.
 pub fn stored(dtype: DType, values: &[f32]) -> Vec<u8> {
     match dtype {
         DType::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
         DType::BF16 => values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect(),
+        DType::Q8_0 => {
+            let mut bytes = vec![0; dtype.row_bytes(values.len()).unwrap()];
+            camelid_core::quant::quantize(dtype, values, &mut bytes).unwrap();
+            bytes
+        }
         _ => f32_bytes(values),
     }
 }

@@ -102,6 +102,18 @@ fn every_head_of_every_token_follows_the_formula() {
 }
 
 #[test]
+fn keys_and_values_in_q8_0_are_the_numbers_of_their_blocks() {
+    for (head_dim, window) in [(32, None), (96, Some(3))] {
+        let mut c = case(DType::F32, window);
+        c.spec.head_dim = head_dim;
+        c.q = Owned::floats(DType::F32, &[8, 6 * head_dim], &noise(1, 8 * 6 * head_dim));
+        c.k = Owned::floats(DType::Q8_0, &[14, 2 * head_dim], &noise(2, 14 * 2 * head_dim));
+        c.v = Owned::floats(DType::Q8_0, &[14, 2 * head_dim], &noise(3, 14 * 2 * head_dim));
+        c.check();
+    }
+}
+
+#[test]
 fn padding_tokens_give_zeros() {
     let y = case(DType::F32, None).run().unwrap();
     assert!(y[..6 * 30].iter().all(|v| *v != 0.0));
