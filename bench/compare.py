@@ -19,10 +19,11 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, pairs, peers, plot, programs, report
+from camelid_bench.arguments import bare, numbers, positive, words
 from camelid_bench.errors import BenchError, run, shown
 
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "camelid" / "bench"
+CACHE = models.CACHE
 
 
 def main():
@@ -86,21 +87,6 @@ def arguments():
     show.add_argument("results", metavar="FILE", type=Path)
     show.set_defaults(run=lambda options: written(options.results, plot.load(options.results)))
     return parser
-
-
-def words(text):
-    return [word.strip().lower() for word in text.split(",") if word.strip()]
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
-    return value
-
-
-def numbers(text):
-    return [positive(word) for word in words(text)]
 
 
 def prepared(options):
@@ -197,10 +183,7 @@ def versions(options, turns):
     names = {turn.name for turn in turns}
     out = {}
     if pairs.OURS in names:
-        version = run([options.camelid, "--version"], "give the program with --camelid").strip()
-        commit = run(["git", "-C", ROOT, "describe", "--always", "--dirty"], "run within a clone of the repository").strip()
-        how = f"backend {options.backend}" + "".join(f", plugin {path.name}" for path in options.plugin)
-        out["Camelid"] = f"{version}, commit {commit}, {how}"
+        out["Camelid"] = programs.camelid_version(options.camelid, f"backend {options.backend}", options.plugin)
     if "llama.cpp" in names:
         for peer in (peers.LLAMA_CPP, peers.IK_LLAMA_CPP):
             out[peer.name] = f"from {peer.package} {peer.version}, built natively with {' '.join(peers.FLAGS[2:])}"
@@ -221,11 +204,6 @@ def commands(options, turns, cases):
         out += [shown([*options.launcher, *(bare(word) for word in turn.command(case.workload, how))])
                 for turn in turns if turn.can(case.workload, how)]
     return out
-
-
-def bare(word):
-    """The name of a file for its absolute path: folders are this machine's own."""
-    return Path(word).name if os.path.isabs(str(word)) else word
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BenchError, run, shown, tail
+from .models import ROOT
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,13 @@ class Camelid(Program):
         if kept != "f16":
             raise ValueError(f"its keys and values are {kept}, the peers' f16")
         return {kind: result[f"{kind}_tokens_per_s"] for kind in workload.kinds()}
+
+
+def camelid_version(program, how, plugins):
+    """What the page of a run says of Camelid: its version and commit, `how` it ran, and with which plugins."""
+    version = run([program, "--version"], "give the program with --camelid").strip()
+    commit = run(["git", "-C", ROOT, "describe", "--always", "--dirty"], "run within a clone of the repository").strip()
+    return f"{version}, commit {commit}, {how}" + "".join(f", plugin {Path(plugin).name}" for plugin in plugins)
 
 
 class LlamaCpp(Program):

@@ -88,8 +88,7 @@ def page(results):
         "the smallest and largest behind it; the better peer is the one with the highest median, and of ik_llama.cpp the "
         "better of weights repacked at load and not. The part of the bandwidth is what Camelid's decoding reads (weights, keys "
         "and values) over what reading memory with as many threads gave in the same round.\n")
-    out.append(f"- Machine: {machine['cpu']} ({machine['family_model_stepping']}), {machine['cores']} cores, cache "
-               f"{machine['cache']}, {machine['system']}; {' '.join(machine['flags'])}")
+    out += machine_lines(machine)
     for threads, rate in results["bandwidth"].items():
         out.append(f"- Memory read with {threads} {'threads' if int(threads) > 1 else 'thread'}: {rate:.1f} GB/s")
     out.append(f"- Load of the machine before and after: {shown_load(results['load'])}")
@@ -104,6 +103,11 @@ def page(results):
     out += results["commands"]
     out.append("```")
     return "\n".join(out) + "\n"
+
+
+def machine_lines(machine):
+    return [f"- Machine: {machine['cpu']} ({machine['family_model_stepping']}), {machine['cores']} cores, cache "
+            f"{machine['cache']}, {machine['system']}; {' '.join(machine['flags'])}"]
 
 
 def first_line(text):

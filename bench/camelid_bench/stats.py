@@ -4,6 +4,13 @@ import math
 from statistics import median
 
 
+def finite(value, name):
+    """The number itself, if it is one: a file of results is not to say NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r} and no number")
+    return value
+
+
 class Ratio:
     """Ratios of paired measurements: their median, and the smallest and largest."""
 

@@ -29,7 +29,7 @@ use crate::report::{CaseResult, State};
 use crate::run::pool::{Pool, PoolOptions, WorkerCommand};
 use crate::run::{Selection, settle, worker};
 use crate::subject::{Subject, Way};
-use crate::suite::Suite;
+use crate::suite::{Suite, SuiteError};
 
 /// The longest a case may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -70,13 +70,12 @@ fn tell(problem: &str) {
 fn run(make: fn() -> Box<dyn Backend>, claims: Option<&Path>) -> Result<ExitCode, String> {
     let suite = Suite::embedded().map_err(|e| e.to_string())?;
     if worker::is_worker() {
-        let cases = crate::levels::all(&suite).map_err(|e| e.to_string())?;
         let subject = subject(make, claims)?;
-        worker::serve(&subject, &suite, &cases).map_err(|e| e.to_string())?;
+        worker::serve(&subject, &suite).map_err(|e| e.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     let arguments = Arguments::from_args();
-    let cases = suite.cases().map_err(|e| e.to_string())?;
+    let cases = cases(&suite, &arguments).map_err(|e| e.to_string())?;
     let claims = Arc::new(claims.map_or_else(|| Ok(Claims::default()), Claims::read).map_err(|e| e.to_string())?);
     let selection = Selection::default();
     let workers = Arc::new(Workers::default());
@@ -86,6 +85,17 @@ fn run(make: fn() -> Box<dyn Backend>, claims: Option<&Path>) -> Result<ExitCode
     });
     let trials: Vec<Trial> = trials.collect();
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// The cases that the arguments can choose. nextest starts a process for each case, with its id and `--exact`: only that
+/// one is read then. The whole suite was read, and checked against its lists, when the cases were listed.
+fn cases(suite: &Suite, arguments: &Arguments) -> Result<Vec<Case>, SuiteError> {
+    if let (Some(id), true, false) = (&arguments.filter, arguments.exact, arguments.list)
+        && let Some(case) = suite.case(id)?
+    {
+        return Ok(vec![case]);
+    }
+    suite.cases()
 }
 
 fn subject(make: fn() -> Box<dyn Backend>, claims: Option<&Path>) -> Result<Subject, String> {

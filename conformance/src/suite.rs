@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::case::{Case, Profile};
 use crate::fixtures::{Fixture, FixtureError};
-use crate::levels;
+use crate::levels::{self, Finder};
 
 include!(concat!(env!("OUT_DIR"), "/suite_files.rs"));
 
@@ -153,6 +153,14 @@ impl Suite {
         String::from_utf8(self.bytes(name)?.into_owned()).map_err(damaged)
     }
 
+    /// Whether there is a file, by its path with `/`.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.folder {
+            Some(folder) => folder.join(name).is_file(),
+            None => FILES.binary_search_by(|(file, _)| (*file).cmp(name)).is_ok(),
+        }
+    }
+
     /// The files below a folder of the suite, by their paths with `/` from the suite's own folder, sorted.
     ///
     /// # Errors
@@ -232,8 +240,7 @@ impl Suite {
             let mut listed: BTreeSet<&str> = text.lines().collect();
             for case in cases.iter().filter(|c| c.profile == profile) {
                 if !listed.remove(case.id.as_str()) {
-                    let problem = format!("case `{}` is not listed; a case is added to the list with it", case.id);
-                    return Err(SuiteError::Damaged { path, problem });
+                    return Err(not_listed(path, case));
                 }
             }
             if let Some(id) = listed.first() {
@@ -244,6 +251,25 @@ impl Suite {
         }
         Ok(cases)
     }
+
+    /// The case `id`, without reading what only others need: after checking that its must-pass list has it. `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`SuiteError::Damaged`] for a case that is there and not listed.
+    pub fn case(&self, id: &str) -> Result<Option<Case>, SuiteError> {
+        let Some(case) = Finder::new(self).take(id)? else { return Ok(None) };
+        let list = list_name(case.profile);
+        if !self.text(&list)?.lines().any(|listed| listed == id) {
+            return Err(not_listed(self.shown(&list), &case));
+        }
+        Ok(Some(case))
+    }
+}
+
+fn not_listed(path: PathBuf, case: &Case) -> SuiteError {
+    let problem = format!("case `{}` is not listed; a case is added to the list with it", case.id);
+    SuiteError::Damaged { path, problem }
 }
 
 fn list_name(profile: Profile) -> String {
@@ -363,6 +389,15 @@ mod tests {
             let new = sha256::of_file(&list).unwrap();
             fs::write(&index, fs::read_to_string(&index).unwrap().replace(&old, &new)).unwrap();
             assert!(complaint(&folder).contains(said), "{}", complaint(&folder));
+            // Alone too, where nothing else is read.
+            let one = |id: &str| Suite::open(folder.path()).unwrap().case(id);
+            if edit.is_empty() {
+                assert!(one("op/rope/f32/gone").unwrap().is_none());
+            } else {
+                let alone = one(edit).unwrap_err().to_string();
+                assert!(alone.contains(said), "{alone}");
+            }
+            assert_eq!(one("op/rope/f32/t1").unwrap().map(|case| case.id).as_deref(), Some("op/rope/f32/t1"));
         }
     }
 }

@@ -23,16 +23,29 @@ use file::{CaseFile, GraphCase};
 /// [`SuiteError::Damaged`] for a file that is not what it should be.
 pub fn cases(suite: &Suite, folder: &str) -> Result<Vec<Case>, SuiteError> {
     let mut cases = Vec::new();
-    for name in suite.files(folder)? {
-        let Some(stem) = name.strip_suffix(".toml") else { continue };
-        let data = Arc::new(format!("{stem}.safetensors"));
-        for case in read(suite, &name)? {
-            let (data, case) = (data.clone(), Arc::new(case));
-            let (id, profile, about) = (case.id.clone(), case.profiles[0], case.about.clone());
-            cases.push(Case::new(id, profile, about, move |cx: &Context<'_>| run(&case, &data, cx)));
-        }
+    for name in suite.files(folder)?.iter().filter(|name| name.ends_with(".toml")) {
+        cases.extend(cases_of(suite, name)?);
     }
     Ok(cases)
+}
+
+/// The cases of one file, by its path with `/`.
+///
+/// # Errors
+/// As [`cases`].
+pub fn cases_of(suite: &Suite, name: &str) -> Result<Vec<Case>, SuiteError> {
+    let data = Arc::new(data_of(name));
+    let cases = read(suite, name)?.into_iter().map(|case| {
+        let data = data.clone();
+        let (id, profile, about) = (case.id.clone(), case.profiles[0], case.about.clone());
+        Case::new(id, profile, about, move |cx: &Context<'_>| run(&case, &data, cx))
+    });
+    Ok(cases.collect())
+}
+
+/// The safetensors file beside `NAME.toml`.
+fn data_of(name: &str) -> String {
+    format!("{}.safetensors", name.strip_suffix(".toml").unwrap_or(name))
 }
 
 /// The case `id` for people: its graph with types, its steps, what is compared; `None` if it is no graph.
@@ -73,12 +86,14 @@ pub fn on_one_device(suite: &Suite, folder: &str) -> Result<Vec<Case>, SuiteErro
     let mut cases = Vec::new();
     for name in suite.files(folder)? {
         let Some(stem) = name.strip_suffix(".toml") else { continue };
-        let mut all = read(suite, &name)?;
-        all.retain(|c| c.profiles == [Profile::Core] && !c.step.iter().flat_map(|s| &s.expect).any(|e| e.sampled));
-        let (data, all) = (format!("{stem}.safetensors"), Arc::new(all));
         let id = format!("stress/one_device/{stem}");
         let about = "the core cases of an operation after each other on one device";
-        cases.push(Case::new(id, Profile::Core, about, move |cx: &Context<'_>| one_device(&all, &data, cx)));
+        cases.push(Case::new(id, Profile::Core, about, move |cx: &Context<'_>| {
+            // Read when it is asked: the names of the files are enough to list it.
+            let mut all = read(cx.suite, &name).map_err(|e| Problem::Blocked(e.to_string()))?;
+            all.retain(|c| c.profiles == [Profile::Core] && !c.step.iter().flat_map(|s| &s.expect).any(|e| e.sampled));
+            one_device(&all, &data_of(&name), cx)
+        }));
     }
     Ok(cases)
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Context, Evidence, Problem};
+use crate::levels::Finder;
 use crate::report::{CaseResult, State, SubjectInfo};
 use crate::subject::Subject;
 use crate::suite::Suite;
@@ -46,11 +47,11 @@ pub fn is_worker() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Answers cases until stdin ends.
+/// Answers cases until stdin ends. Of the suite it reads what they need: most workers are asked few of its cases.
 ///
 /// # Errors
-/// If stdin or stdout is closed.
-pub fn serve(subject: &Subject, suite: &Suite, cases: &[Case]) -> io::Result<()> {
+/// If stdin or stdout is closed, or a file of the suite cannot be used.
+pub fn serve(subject: &Subject, suite: &Suite) -> io::Result<()> {
     let mark = std::env::var(MARK).unwrap_or_default();
     let dump = std::env::var_os(DUMP).map(PathBuf::from);
     let say = |message: &Message| {
@@ -70,9 +71,9 @@ pub fn serve(subject: &Subject, suite: &Suite, cases: &[Case]) -> io::Result<()>
     }
     // The default hook prints a trace for each panic, which here is only a wrong answer.
     panic::set_hook(Box::new(|_| {}));
+    let mut cases = Finder::new(suite);
     for line in io::stdin().lock().lines() {
-        let line = line?;
-        let Some(case) = cases.iter().find(|c| c.id == line.trim()) else { continue };
+        let Some(case) = cases.find(line?.trim()).map_err(io::Error::other)? else { continue };
         say(&Message::Begun)?;
         let fired = || subject.parts.fired.map_or(0, |fired| fired());
         let before = fired();

@@ -9,8 +9,8 @@
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 /// The root of the workspace.
 pub fn root() -> &'static Path {
@@ -34,19 +34,20 @@ pub fn cpu() -> PathBuf {
     rust_plugin("camelid-cpu-plugin", Path::new("plugins/cpu/dylib"))
 }
 
+/// Builds targets of the workspace, in one go with a test: whatever was compiled for the tests of the workspace is taken, and not
+/// compiled anew. Of a package alone, cargo makes another choice of its dependencies' features, and so other builds of all.
+pub fn build(targets: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--workspace", "--test", "conformance"]).args(targets);
+    let status = cargo.arg("--target-dir").arg(target()).current_dir(root()).status();
+    assert!(status.is_ok_and(|status| status.success()), "{} of the workspace do not build", targets.join(" "));
+}
+
 /// The library of `package`, a `cdylib` of the workspace in `folder`, built as the tests are, in a folder of its own
 /// with its manifest.
 pub fn rust_plugin(package: &str, folder: &Path) -> PathBuf {
-    static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let mut built = BUILT.lock().unwrap();
-    if !built.iter().any(|b| b == package) {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(target());
-        let status = cargo.current_dir(root()).status().unwrap();
-        assert!(status.success(), "{package} does not build");
-        built.push(package.into());
-    }
-    drop(built);
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--lib"]));
     let stem = format!("{DLL_PREFIX}{}", package.replace('-', "_"));
     let built = target().join("debug").join(format!("{stem}{DLL_SUFFIX}"));
     with_manifest(&built, &root().join(folder), package)

@@ -92,6 +92,33 @@ fn a_model_against_itself_and_against_a_changed_one() {
 }
 
 #[test]
+fn a_backend_against_another() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("story"), STORY).unwrap();
+    let run = |args: &[&str]| json(camelid(folder.path(), &[&["--file", "story", "--json"], args].concat()));
+    let alone = |backend: &str| run(&["--backend", backend]);
+    let (cpu, reference) = (alone("cpu"), alone("reference"));
+    let both = run(&["--backend", "cpu", "--against-backend", "reference"]);
+    let against = &both["against"];
+    assert_eq!((&both["backend"], &against["backend"]), (&"cpu".into(), &"reference".into()));
+    assert_eq!((&both["perplexity"], &against["perplexity"]), (&cpu["perplexity"], &reference["perplexity"]));
+    // They sum in other orders, and no more than that.
+    let kl = |name: &str| against["kl"][name].as_f64().unwrap();
+    assert!(kl("max") > 0.0 && kl("mean") < 1e-3, "{against}");
+    // Another model on another backend: the second of each.
+    let original = bundled();
+    let original = original.to_str().unwrap();
+    let other = run(&["--backend", "cpu", "--against", original, "--against-backend", "reference"]);
+    assert_eq!(other["against"]["kl"], against["kl"]);
+    assert_eq!(other["against"]["model"], original);
+    let said = camelid(folder.path(), &["--file", "story", "--model", original, "--against-backend", "reference"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(&format!("{original} on reference")), "{said}");
+    let said = failure(camelid(folder.path(), &["--file", "story", "--against-backend", "npu"]));
+    assert!(said.contains("npu") && said.contains("reference"), "{said}");
+}
+
+#[test]
 fn bad_input_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in [("empty", &b""[..]), ("binary", b"abc\xff\xfe"), ("text", STORY.as_bytes())] {

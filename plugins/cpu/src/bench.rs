@@ -2,6 +2,8 @@
 
 use std::hint::black_box;
 
+use camelid_core::DType;
+
 use crate::activations::{Input, prepare};
 use crate::isa::{Isa, IsaName, LANES, unroll};
 use crate::kernel::{Kernel, Task, on};
@@ -140,14 +142,12 @@ impl Task for Read<'_> {
 /// Panels of one type of weights, and a tile of activations.
 #[derive(Debug)]
 pub struct Case {
-    /// The type of weights.
-    pub dtype: String,
     /// Tokens of the tile.
     pub tokens: usize,
     /// Bytes of all panels.
     pub bytes: usize,
     /// Floating-point operations of a run.
-    pub flops: f64,
+    pub flops: usize,
     /// The instruction that the kernel mostly is.
     pub product: Product,
     kernel: Kernel,
@@ -159,34 +159,37 @@ pub struct Case {
 }
 
 impl Case {
-    /// For each type of weights, at least one panel of rows of `k`, and at most `bytes` of them; one token, or a whole tile.
-    pub fn all(set: Set, k: usize, bytes: usize, one: bool) -> impl Iterator<Item = Case> {
-        Kernel::TYPES.into_iter().map(move |dtype| {
-            let kernel = Kernel::of(dtype, set.0).expect("there is a kernel");
-            let panel_len = kernel.panel_len(k).expect("a small number");
-            let count = (bytes / panel_len).max(1);
-            let tokens = if one { 1 } else { kernel.tile };
-            let mut x = vec![0; kernel.input.row_bytes(k).expect("a small number") * tokens];
-            unsafe_on(set.0, Prepare { input: kernel.input, k, tokens, to: &mut x });
-            Case {
-                dtype: dtype.to_string(),
-                tokens,
-                bytes: count * panel_len,
-                flops: (2 * LANES * k * tokens * count) as f64,
-                product: match kernel.input {
-                    Input::F32 => Product::F32,
-                    Input::Bf16 => Product::Bf16,
-                    Input::Q8 => Product::Q8,
-                },
-                kernel,
-                steps: kernel.steps(k),
-                panel_len,
-                // In every type a small ordinary number.
-                panels: vec![0x11; count * panel_len + 64],
-                x,
-                y: vec![0.0; tokens * LANES],
-            }
-        })
+    /// The types of weights that have kernels.
+    pub fn types() -> impl Iterator<Item = DType> {
+        Kernel::TYPES.into_iter()
+    }
+
+    /// At least one panel of rows of `k`, and at most `bytes` of them; a tile of `tokens`, a power of two, or the largest that the
+    /// instructions have.
+    pub fn new(set: Set, dtype: DType, k: usize, bytes: usize, tokens: usize) -> Case {
+        let kernel = Kernel::of(dtype, set.0).expect("there is a kernel");
+        let panel_len = kernel.panel_len(k).expect("a small number");
+        let count = (bytes / panel_len).max(1);
+        let tokens = tokens.min(kernel.tile);
+        let mut x = vec![0; kernel.input.row_bytes(k).expect("a small number") * tokens];
+        unsafe_on(set.0, Prepare { input: kernel.input, k, tokens, to: &mut x });
+        Case {
+            tokens,
+            bytes: count * panel_len,
+            flops: 2 * LANES * k * tokens * count,
+            product: match kernel.input {
+                Input::F32 => Product::F32,
+                Input::Bf16 => Product::Bf16,
+                Input::Q8 => Product::Q8,
+            },
+            kernel,
+            steps: kernel.steps(k),
+            panel_len,
+            // In every type a small ordinary number.
+            panels: vec![0x11; count * panel_len + 64],
+            x,
+            y: vec![0.0; tokens * LANES],
+        }
     }
 
     /// Computes all panels, one after the other.

@@ -37,6 +37,9 @@ pub struct PerplexityCommand {
     /// Model to compare the predictions with: KL divergence and how often the likeliest token is the same
     #[arg(long, value_name = "BASE")]
     pub against: Option<PathBuf>,
+    /// Backend to compare the predictions with, on the model of --against, or on the same one if that is not given
+    #[arg(long, value_name = "NAME")]
+    pub against_backend: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -49,22 +52,22 @@ const STRIDE: usize = 512;
 pub enum Base<'a> {
     Bundled,
     At(&'a Path),
-}
-
-impl Base<'_> {
-    /// What it is called.
-    fn path(&self) -> &Path {
-        match self {
-            Base::Bundled => Path::new("(bundled)"),
-            Base::At(path) => path,
-        }
-    }
+    /// That other itself: on another backend.
+    Same,
 }
 
 /// What was measured.
 enum Outcome {
     One(Perplexity),
-    Two(Box<Comparison>),
+    Two(Box<Against>),
+}
+
+/// What another model or backend said.
+struct Against {
+    /// The model's path.
+    model: PathBuf,
+    backend: String,
+    comparison: Comparison,
 }
 
 /// What was measured, and how.
@@ -79,7 +82,12 @@ struct Measured {
 
 impl PerplexityCommand {
     pub fn run(self) -> Result<(), Error> {
-        let measured = self.measure(self.against.as_deref().map(Base::At))?;
+        let base = match (&self.against, &self.against_backend) {
+            (Some(path), _) => Some(Base::At(path)),
+            (None, Some(_)) => Some(Base::Same),
+            (None, None) => None,
+        };
+        let measured = self.measure(base)?;
         let Measured { windows, speed, .. } = measured;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&self.result(&measured))?);
@@ -87,9 +95,9 @@ impl PerplexityCommand {
         }
         match &measured.outcome {
             Outcome::One(p) => print_perplexity(p, windows)?,
-            Outcome::Two(c) => {
-                print_perplexity(&c.model, windows)?;
-                print_comparison(c)?;
+            Outcome::Two(against) => {
+                print_perplexity(&against.comparison.model, windows)?;
+                print_comparison(against)?;
             }
         }
         outln!("{speed:.1} tokens/s");
@@ -98,14 +106,13 @@ impl PerplexityCommand {
 
     /// How far the model is from `base`: printed, or as JSON, for another command.
     pub fn comparison(&self, base: Base<'_>) -> Result<Option<Value>, Error> {
-        let path = base.path().to_owned();
         let measured = self.measure(Some(base))?;
-        let Outcome::Two(comparison) = &measured.outcome else { return Ok(None) };
+        let Outcome::Two(against) = &measured.outcome else { return Ok(None) };
         if !self.json {
-            print_perplexity(&comparison.model, measured.windows)?;
-            print_comparison(comparison)?;
+            print_perplexity(&against.comparison.model, measured.windows)?;
+            print_comparison(against)?;
         }
-        Ok(Some(comparison_json(&path, comparison)))
+        Ok(Some(comparison_json(against)))
     }
 
     fn measure(&self, against: Option<Base<'_>>) -> Result<Measured, Error> {
@@ -128,20 +135,21 @@ impl PerplexityCommand {
         let outcome = match &against {
             None => Outcome::One(perplexity(&mut session, &tokens, windows, &mut progress)?),
             Some(against) => {
-                let base = self.base(against)?;
+                let (base, path, backend) = self.base(against)?;
                 if let Ok(other) = encode(&base, &text)
                     && other != tokens
                 {
                     return Err(format!(
                         "{}: its tokenizer divides the text otherwise than that of {}: predictions of different tokens \
                          cannot be compared",
-                        against.path().display(),
+                        path.display(),
                         model.path().display()
                     )
                     .into());
                 }
                 let mut base = self.session(&setup, &base, windows, tokens.len())?;
-                Outcome::Two(Box::new(compare(&mut session, &mut base, &tokens, windows, &mut progress)?))
+                let comparison = compare(&mut session, &mut base, &tokens, windows, &mut progress)?;
+                Outcome::Two(Box::new(Against { model: path, backend, comparison }))
             }
         };
         bar.finish_and_clear();
@@ -172,20 +180,27 @@ impl PerplexityCommand {
         Ok(Session::new(model.clone(), &options)?)
     }
 
-    /// The model to compare with, on the same backend.
-    fn base(&self, base: &Base<'_>) -> Result<Arc<Model>, Error> {
+    /// The model to compare with, its path, and the backend it is on: the same if no other is asked for.
+    fn base(&self, base: &Base<'_>) -> Result<(Arc<Model>, PathBuf, String), Error> {
+        let mut flags = self.run.clone();
+        if self.against_backend.is_some() {
+            flags.backend.clone_from(&self.against_backend);
+        }
+        let setup = Setup::new(&flags, flags.overrides())?;
         let path = match base {
             Base::Bundled => None,
             Base::At(path) => Some(*path),
+            Base::Same => setup.config.model.as_deref(),
         };
-        Setup::new(&self.run, self.run.overrides())?.model_at(path)
+        let shown = path.unwrap_or(Path::new("(bundled)")).to_owned();
+        Ok((setup.model_at(path)?, shown, setup.backend))
     }
 
     fn result(&self, measured: &Measured) -> Value {
         let Measured { setup, model, windows, outcome, speed } = measured;
         let own = match outcome {
             Outcome::One(p) => p,
-            Outcome::Two(c) => &c.model,
+            Outcome::Two(against) => &against.comparison.model,
         };
         let mut result = json!({
             "model": model.path().display().to_string(),
@@ -197,8 +212,8 @@ impl PerplexityCommand {
         });
         if let (Some(result), Value::Object(own)) = (result.as_object_mut(), perplexity_json(own)) {
             result.extend(own);
-            if let (Outcome::Two(c), Some(path)) = (outcome, &self.against) {
-                result.insert("against".into(), comparison_json(path, c));
+            if let Outcome::Two(against) = outcome {
+                result.insert("against".into(), comparison_json(against));
             }
         }
         result
@@ -250,14 +265,15 @@ fn perplexity_json(p: &Perplexity) -> Value {
     })
 }
 
-fn comparison_json(path: &Path, c: &Comparison) -> Value {
+fn comparison_json(Against { model, backend, comparison: c }: &Against) -> Value {
     let estimate = |e: &Estimate| json!({"value": e.mean, "error": e.error});
     let spread = |s: &Spread| {
         json!({"mean": s.mean.mean, "error": s.mean.error, "min": s.min, "median": s.median, "p90": s.p90, "p95": s.p95,
                "p99": s.p99, "p99.9": s.p999, "max": s.max})
     };
     let mut result = json!({
-        "model": path.display().to_string(),
+        "model": model.display().to_string(),
+        "backend": backend,
         "kl": spread(&c.kl),
         "same_top": estimate(&c.same_top),
         "delta_p": spread(&c.delta_p),
@@ -283,9 +299,10 @@ fn print_perplexity(p: &Perplexity, windows: Windows) -> Result<(), Error> {
     Ok(())
 }
 
-fn print_comparison(c: &Comparison) -> Result<(), Error> {
+fn print_comparison(Against { model, backend, comparison: c }: &Against) -> Result<(), Error> {
     let line = |e: &Estimate, scale: f64| format!("{:.6} ± {:.6}", e.mean * scale, e.error * scale);
     let base = c.base.per_token();
+    outln!("base                {} on {backend}", model.display());
     outln!("base perplexity     {:.6}", c.base.value());
     outln!("  mean of tokens    {}", line(&base, 1.0));
     outln!("PPL / base          {}", line(&c.ratio, 1.0));

@@ -52,6 +52,7 @@ impl Quantize {
                 context: None,
                 stride: None,
                 against: None,
+                against_backend: None,
                 json: self.json,
             };
             let base = model.as_deref().map_or(Base::Bundled, Base::At);

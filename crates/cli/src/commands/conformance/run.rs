@@ -77,8 +77,7 @@ fn serve(subject: &Subject, suite: &SuiteFlags) -> Result<ExitCode, Failed> {
         Some(folder) => Suite::open_unchecked(folder)?,
         None => Suite::embedded()?,
     };
-    let cases = camelid_conformance::levels::all(&suite)?;
-    worker::serve(subject, &suite, &cases)?;
+    worker::serve(subject, &suite)?;
     Ok(ExitCode::SUCCESS)
 }
 
