@@ -66,7 +66,7 @@ pub fn conformance(root: &Path) -> Result<(), String> {
         ("cpu-loopback", &["--backend", "cpu", "--loopback", "--claims", CPU]),
         ("cpu-plugin", &["--plugin", &cpu, "--claims", CPU]),
         ("cpu-portable", &["--backend", "cpu", "--set", "isa=portable", "--claims", CPU]),
-        ("cpu-never-repacked", &["--backend", "cpu", "--set", "repack=never", "--claims", CPU]),
+        ("cpu-never-repacked", &["--backend", "cpu", "--set", "repack=never", "--set", "threads=3", "--claims", CPU]),
         ("example-rust", &["--plugin", &rust, "--claims", "plugins/example-rust/conformance.toml"]),
         ("example-c", &["--plugin", &c, "--claims", "plugins/example-c/conformance.toml"]),
     ] {
