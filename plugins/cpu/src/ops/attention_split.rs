@@ -412,9 +412,10 @@ impl Phase for AttentionJoin {
     }
 
     fn each(&self, symbols: &SymbolValues) -> bool {
-        // SAFETY: the phase before has found that the inputs are right.
         let pieces = |s: Sequence| self.0.pieces_of(&s).len();
-        self.0.attention.y.stride > 0 && unsafe { self.0.sequences(symbols) }.map(pieces).sum::<usize>() <= FEW
+        // SAFETY: the phase before has found that the inputs are right.
+        let all = unsafe { self.0.sequences(symbols) };
+        self.0.attention.y.stride > 0 && all.map(pieces).sum::<usize>() <= FEW
     }
 
     fn scratch(&self) -> usize {

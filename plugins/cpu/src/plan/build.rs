@@ -1,11 +1,10 @@
 //! Groups into phases.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use camelid_core::DType;
-use camelid_core::backend::{BackendError, ErrorCode, Location};
-use camelid_core::graph::{Graph, Node, NodeId, Symbol, TensorType, ValueId};
+use camelid_core::backend::{BackendError, Location};
+use camelid_core::graph::{Graph, Node, NodeId, TensorType, ValueId};
 use camelid_core::ops::Op;
 use camelid_sdk::parts::Buffers;
 
@@ -18,9 +17,8 @@ use crate::isa::IsaName;
 use crate::kernel::Kernel;
 use crate::memory::{Panels, Piece};
 use crate::ops::{
-    Append, Attention, AttentionJoin, AttentionPieces, AttentionTiles, Bmm, Cast, Copy, Elementwise, Function, GateUp,
-    GatherRows, Linear, Matrix, Norm, OnTheWay, Partial, Prepare, Prepared, Product, Rope, RopeAppend, Softmax, Source,
-    Table,
+    Append, Bmm, Cast, Copy, Elementwise, Function, GateUp, GatherRows, Linear, Matrix, Norm, Prepare, Prepared,
+    Product, Rope, RopeAppend, Softmax, Source, Table,
 };
 
 /// A graph's phases and the memory between them.
@@ -62,8 +60,8 @@ pub(super) fn build(
     Ok(Built { phases, blocks })
 }
 
-struct Builder<'a> {
-    graph: &'a Graph,
+pub(super) struct Builder<'a> {
+    pub(super) graph: &'a Graph,
     buffers: &'a mut Buffers<Piece>,
     isa: IsaName,
     threads: usize,
@@ -77,7 +75,7 @@ struct Builder<'a> {
     /// The area that was written last.
     latest: usize,
     /// What the phases of this group are called in errors.
-    signature: String,
+    pub(super) signature: String,
 }
 
 /// Memory for prepared activations, and whose they are.
@@ -90,9 +88,9 @@ struct Area {
 
 /// A result as the kernel writes it, and where it goes from there.
 #[derive(Clone, Copy)]
-struct Target {
-    value: Value,
-    then: Option<Value>,
+pub(super) struct Target {
+    pub value: Value,
+    pub then: Option<Value>,
 }
 
 impl Builder<'_> {
@@ -111,11 +109,11 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&mut self, phase: impl Phase + 'static) {
+    pub(super) fn push(&mut self, phase: impl Phase + 'static) {
         self.phases.push(Named { phase: Box::new(phase), signature: self.signature.clone() });
     }
 
-    fn memory(&mut self, what: &str, bytes: usize) -> Result<*mut u8, BackendError> {
+    pub(super) fn memory(&mut self, what: &str, bytes: usize) -> Result<*mut u8, BackendError> {
         let mut block = Block::new(what, bytes)?;
         let start = block.start();
         self.blocks.push(block);
@@ -143,7 +141,7 @@ impl Builder<'_> {
     }
 
     /// A value as its bytes lie. Of a weight in panels that something else than a product reads, a copy is made now.
-    fn value(&mut self, id: ValueId) -> Result<Value, BackendError> {
+    pub(super) fn value(&mut self, id: ValueId) -> Result<Value, BackendError> {
         let ty = self.ty(id);
         let location = match self.places.of(id) {
             Place::Here { ptr, stride } => return Ok(Value { ptr, ty, stride }),
@@ -170,7 +168,7 @@ impl Builder<'_> {
     }
 
     /// A value as f32 where f32 may lie, after a phase that makes a copy if it is not.
-    fn floats(&mut self, id: ValueId) -> Result<Value, BackendError> {
+    pub(super) fn floats(&mut self, id: ValueId) -> Result<Value, BackendError> {
         let value = self.value(id)?;
         let ty = TensorType { dtype: DType::F32, ..value.ty };
         if value.ty.dtype == DType::F32 && value.ptr.addr().is_multiple_of(align_of::<f32>()) {
@@ -187,7 +185,7 @@ impl Builder<'_> {
     }
 
     /// Where a kernel writes a result in f32.
-    fn target(&mut self, id: ValueId) -> Result<Target, BackendError> {
+    pub(super) fn target(&mut self, id: ValueId) -> Result<Target, BackendError> {
         let value = self.value(id)?;
         if value.ty.dtype == DType::F32 && value.ptr.addr().is_multiple_of(align_of::<f32>()) {
             return Ok(Target { value, then: None });
@@ -199,7 +197,7 @@ impl Builder<'_> {
     }
 
     /// A phase that stores a result in its own type.
-    fn finish(&mut self, target: Target) {
+    pub(super) fn finish(&mut self, target: Target) {
         if let Some(y) = target.then {
             self.push(Cast { x: target.value, y });
         }
@@ -346,7 +344,7 @@ impl Builder<'_> {
         Ok(Append { rows, table, index, index_name })
     }
 
-    fn rope_append(&mut self, nodes: &[NodeId]) -> Result<(RopeAppend, Vec<Target>), BackendError> {
+    pub(super) fn rope_append(&mut self, nodes: &[NodeId]) -> Result<(RopeAppend, Vec<Target>), BackendError> {
         let mut phase = RopeAppend::default();
         let mut made: Vec<ValueId> = Vec::new();
         let mut targets = Vec::new();
@@ -475,91 +473,6 @@ impl Builder<'_> {
         };
         let (index, y) = (self.value(node.inputs[1])?, self.value(node.outputs[0])?);
         self.push(GatherRows { table, index, y });
-        Ok(())
-    }
-
-    /// RoPE, caches and attention of one token.
-    fn attend(&mut self, rope_append: &[NodeId], attention: NodeId) -> Result<(), BackendError> {
-        let (mut phase, targets) = self.rope_append(rope_append)?;
-        let node = self.graph.node(attention);
-        let ropes = rope_append.iter().map(|id| self.graph.node(*id)).filter(|n| matches!(n.op, Op::Rope { .. }));
-        let rotated: Vec<ValueId> = ropes.map(|n| n.outputs[0]).collect();
-        let on_the_way = self.on_the_way(&phase, (&rotated, &targets), node)?.map(Arc::new);
-        phase.on_the_way.clone_from(&on_the_way);
-        self.push(phase);
-        targets.into_iter().for_each(|target| self.finish(target));
-        self.signature = self.graph.signature(attention);
-        self.attention(node, on_the_way)
-    }
-
-    /// What attention can do of it on the way: the rotations and appends of its own operands, if nobody else reads them.
-    fn on_the_way(
-        &mut self,
-        phase: &RopeAppend,
-        (rotated, targets): (&[ValueId], &[Target]),
-        node: &Node,
-    ) -> Result<Option<OnTheWay>, BackendError> {
-        let ([q, k], [v]) = (phase.ropes.as_slice(), phase.appends.as_slice()) else { return Ok(None) };
-        let (q, k) = if q.appends.is_empty() { (q, k) } else { (k, q) };
-        let ([], [appended]) = (q.appends.as_slice(), k.appends.as_slice()) else { return Ok(None) };
-        if targets.iter().any(|target| target.then.is_some()) || rotated.iter().any(|value| !self.is_read_once(*value))
-        {
-            return Ok(None);
-        }
-        let (attention, _) = self.attention_of(node)?;
-        let d = attention.spec.head_dim;
-        let ours = attention.q.ptr == q.y.ptr
-            && attention.k.ptr == appended.table.ptr
-            && attention.v.ptr == v.table.ptr
-            && appended.index.ptr == v.index.ptr
-            && [q.head_dim, k.head_dim] == [d, d]
-            && v.rows.ty.dtype == DType::F32
-            && self.partial(&attention).is_some();
-        Ok(ours.then(|| OnTheWay { attention, q: q.clone(), k: k.clone(), v: *v }))
-    }
-
-    fn is_read_once(&self, value: ValueId) -> bool {
-        let reads = self.graph.nodes().iter().flat_map(|n| &n.inputs).filter(|v| **v == value);
-        reads.count() == 1 && !self.graph.is_output(value)
-    }
-
-    /// The most pieces of a sequence, and the bytes of what all of them leave, where sequences with one token are split.
-    fn partial(&self, attention: &Attention) -> Option<(usize, usize)> {
-        let Attention { spec, k, seq_len, block_table, .. } = attention;
-        let max = self.graph.range().max;
-        let pieces = Partial::pieces(block_table.columns(&max).saturating_mul(spec.block_size).min(k.rows(&max)));
-        let floats = Partial::floats(attention, seq_len.elements(&max), pieces);
-        let bytes = floats.and_then(|n| n.checked_mul(size_of::<f32>()));
-        // More than can be counted is refused where memory is asked for.
-        Attention::can_split(spec).then_some((pieces, bytes.unwrap_or(usize::MAX)))
-    }
-
-    fn attention_of(&mut self, node: &Node) -> Result<(Attention, Target), BackendError> {
-        let Op::Attention(spec) = node.op else {
-            return Err(BackendError::new(ErrorCode::Internal, format!("{}: no attention", self.signature)));
-        };
-        let q = self.floats(node.inputs[0])?;
-        let (k, v) = (self.value(node.inputs[1])?, self.value(node.inputs[2])?);
-        let [q_start, seq_len, block_table] = [3, 4, 5].map(|i| node.inputs[i]);
-        let (q_start, seq_len, block_table) = (self.value(q_start)?, self.value(seq_len)?, self.value(block_table)?);
-        let target = self.target(node.outputs[0])?;
-        Ok((Attention { spec, q, k, v, q_start, seq_len, block_table, y: target.value }, target))
-    }
-
-    fn attention(&mut self, node: &Node, on_the_way: Option<Arc<OnTheWay>>) -> Result<(), BackendError> {
-        let (attention, target) = self.attention_of(node)?;
-        let split = self.partial(&attention);
-        if let Some((pieces, bytes)) = split {
-            let memory = self.memory("attention in pieces", bytes)?.cast();
-            let partial = Partial { attention, memory, pieces };
-            self.push(AttentionPieces { partial, on_the_way });
-            self.push(AttentionJoin(partial));
-        }
-        // A plan for one token has nothing left.
-        if split.is_none() || self.graph.range().max.get(Symbol::T) > 1 {
-            self.push(AttentionTiles { attention, split: split.is_some() });
-        }
-        self.finish(target);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! nothing: the threads go from phase to phase, with a barrier after each that they divide among them. What is little work
 //! each does for itself.
 
+mod attend;
 mod build;
 mod groups;
 mod phase;
