@@ -285,6 +285,8 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Problem {
         match error {
             EngineError::Host(error) => error.into(),
+            // The engine says what to use instead; what the backend said decides.
+            EngineError::KvDtype { source, .. } => (*source).into(),
             other => Problem::fail(chain(&other)),
         }
     }
