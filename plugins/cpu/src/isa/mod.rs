@@ -33,6 +33,7 @@ pub(crate) const LANES: usize = 16;
 
 /// Asks for the line of the cache at `p`, which may be any address, before it is read.
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "no intrinsic is stable elsewhere"))]
 pub(crate) fn prefetch(p: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address does nothing else.
