@@ -89,8 +89,8 @@ fn mapped(what: &str, len: usize) -> Result<MmapMut, BackendError> {
     Ok(map)
 }
 
-/// Where weights lie one after the other, so that small ones are on huge pages too: a step reads all of them, and with small
-/// pages the processor would look up addresses as often as it waits for bytes.
+/// Where weights lie one after the other, so that those smaller than a huge page are on huge pages too: a step reads all of
+/// them (`specs/decisions/0007-the-cpu-backend.md` has what that gains).
 #[derive(Default)]
 pub(crate) struct Arena {
     chunk: Option<Arc<MmapRaw>>,

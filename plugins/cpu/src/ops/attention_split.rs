@@ -95,8 +95,7 @@ pub(crate) struct OnTheWay {
 }
 
 impl OnTheWay {
-    /// Whether the token goes to the row that attention reads last, in a sequence of its own. Elsewhere another piece might
-    /// be reading.
+    /// Whether the token goes to the row that attention reads last, and only there: another piece might be reading it.
     ///
     /// # Safety
     /// [`Attention::check`] found nothing wrong.
@@ -109,8 +108,11 @@ impl OnTheWay {
         unsafe {
             let mut sequences = (0..a.seq_len.elements(symbols)).map(|s| a.sequence(s));
             sequences.find(|s| s.count == 1).is_some_and(|s| {
-                let table = a.table_of(&s, symbols);
+                let (table, size) = (a.table_of(&s, symbols), a.spec.block_size);
+                let block = |b: usize| table.add(b).read_unaligned();
+                let last = (s.len - 1) / size;
                 usize::try_from(index.index(0)) == Ok(a.cache_row(table, s.len - 1))
+                    && (a.begin(s.len - 1) / size..last).all(|b| block(b) != block(last))
             })
         }
     }

@@ -84,8 +84,7 @@ impl Places {
                 }
             }
             // After a group that each thread computes for itself others may still read what this thread is done with.
-            let ends_with_barrier = !values().any(|value| own.contains(value) && graph_made(graph, group, *value));
-            if ends_with_barrier {
+            if !group.nodes().iter().flat_map(|n| &graph.node(*n).outputs).any(|value| own.contains(value)) {
                 read_until_barrier.drain(..).for_each(|slot| shared.release(slot));
             }
         }
@@ -117,11 +116,6 @@ impl Places {
     pub(super) fn blocks(self) -> impl Iterator<Item = Block> {
         self.shared.into_iter().chain(self.own.into_iter().map(|(block, _)| block))
     }
-}
-
-/// Whether a value is a result of a group.
-fn graph_made(graph: &Graph, group: &Group, value: ValueId) -> bool {
-    group.nodes().iter().any(|node| graph.node(*node).outputs.contains(&value))
 }
 
 /// Where a value is.
