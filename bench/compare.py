@@ -19,23 +19,11 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, pairs, peers, plot, programs, report
-from camelid_bench.arguments import bare, numbers, positive, words
+from camelid_bench.arguments import bare, main, numbers, positive, words
 from camelid_bench.errors import BenchError, run, shown
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = models.CACHE
-
-
-def main():
-    options = arguments().parse_args()
-    try:
-        return options.run(options)
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted; what was measured before is in the .json file of the run", file=sys.stderr)
-        return 130
 
 
 def arguments():
@@ -207,4 +195,4 @@ def commands(options, turns, cases):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(arguments()))

@@ -18,22 +18,10 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, programs, quality
-from camelid_bench.arguments import bare, positive, words
+from camelid_bench.arguments import bare, main, positive, words
 from camelid_bench.errors import BenchError, shown
 
 MODEL = "smollm2-135m"
-
-
-def main():
-    options = arguments().parse_args()
-    try:
-        return options.run(options)
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted; what was measured before is in the .json file of the run", file=sys.stderr)
-        return 130
 
 
 def arguments():
@@ -126,4 +114,4 @@ def written(path, results):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(arguments()))

@@ -1,8 +1,24 @@
-"""Kinds of arguments of the commands, and how a command is written down."""
+"""The commands: how one is run, kinds of their arguments, and how one is written down."""
 
 import argparse
 import os
+import sys
 from pathlib import Path
+
+from .errors import BenchError
+
+
+def main(parser):
+    """Runs the command that was asked for: its exit status."""
+    options = parser.parse_args()
+    try:
+        return options.run(options)
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; what was measured before is in the .json file of the run", file=sys.stderr)
+        return 130
 
 
 def words(text):

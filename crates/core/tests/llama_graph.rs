@@ -24,19 +24,23 @@ fn weight_types(config: &LlamaConfig, untied: bool) -> HashMap<String, TensorTyp
     tensors::expected(config, untied).into_iter().map(|t| (t.name, ty(&t.shape))).collect()
 }
 
-fn graph(config: &LlamaConfig, untied: bool, attention: &dyn Attention, hidden_states: bool) -> Graph {
-    let options = GraphOptions {
+fn options(attention: &dyn Attention, kv_dtype: DType) -> GraphOptions<'_> {
+    GraphOptions {
         attention,
         layout: CacheLayout { num_slots: 64, block_size: 16, blocks_per_sequence: 4, max_sequences: 1 },
-        kv_dtype: DType::F32,
+        kv_dtype,
         range: SymbolRange { min: SymbolValues::new(1, 1, 0, 1), max: SymbolValues::new(8, 1, 8, 64) },
         positions: 64,
         input: Input::Tokens,
         window: None,
-        hidden_states,
+        hidden_states: false,
         last_hidden_state: false,
         head: Head::LanguageModel,
-    };
+    }
+}
+
+fn graph(config: &LlamaConfig, untied: bool, attention: &dyn Attention, hidden_states: bool) -> Graph {
+    let options = GraphOptions { hidden_states, ..options(attention, DType::F32) };
     build(config, &weight_types(config, untied), &options).unwrap()
 }
 
@@ -192,19 +196,7 @@ fn a_weight_that_does_not_fit_is_named_with_its_place() {
 fn keys_and_values_in_q8_0_need_heads_of_whole_blocks() {
     let cached = |head_dim: usize, attention: &dyn Attention| {
         let c = config(json!({"head_dim": head_dim}));
-        let options = GraphOptions {
-            attention,
-            layout: CacheLayout { num_slots: 64, block_size: 16, blocks_per_sequence: 4, max_sequences: 1 },
-            kv_dtype: DType::Q8_0,
-            range: SymbolRange { min: SymbolValues::new(1, 1, 0, 1), max: SymbolValues::new(8, 1, 8, 64) },
-            positions: 64,
-            input: Input::Tokens,
-            window: None,
-            hidden_states: false,
-            last_hidden_state: false,
-            head: Head::LanguageModel,
-        };
-        build(&c, &weight_types(&c, true), &options)
+        build(&c, &weight_types(&c, true), &options(attention, DType::Q8_0))
     };
     for attention in [&CausalAttention as &dyn Attention, &EagerAttention, &MaskedAttention] {
         let lowered = lower_all(&cached(32, attention).unwrap()).unwrap();
