@@ -4,6 +4,8 @@
 //! step by step along `K`, as the weights' rows do in a panel. How a token's numbers look depends on the weights: f32, pairs
 //! of bf16, or blocks of 32 in 8 bits. A token's numbers do not depend on the other tokens.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::isa::{Isa, LANES};
@@ -106,18 +108,57 @@ pub(crate) fn tile_of(t: usize, tokens: usize, most: usize) -> (usize, usize) {
     }
 }
 
-/// Writes row `t` of `tokens` rows, `x [K]`, into `to`, where all of them go.
+/// Writes `rows` of the `tokens` rows `x [tokens, K]` into `to`, where all of them go.
 ///
 /// # Safety
-/// As [`Isa`]; `x` points to `k` f32, `to` to [`Input::row_bytes`] times `tokens` bytes. Other threads may write other rows.
+/// As [`Isa`]; `x` points to `tokens` rows of `k` f32, `to` to [`Input::row_bytes`] times `tokens` bytes. Other threads may write
+/// other rows.
 #[inline(always)]
-pub(crate) unsafe fn prepare<I: Isa>(input: Input, x: *const f32, k: usize, t: usize, tokens: usize, to: *mut u8) {
-    let (first, count) = tile_of(t, tokens, I::TILE);
+pub(crate) unsafe fn prepare<I: Isa>(
+    input: Input,
+    x: *const f32,
+    k: usize,
+    rows: Range<usize>,
+    tokens: usize,
+    to: *mut u8,
+) {
     let row_bytes = input.row_bytes(k).expect("memory of this size was made");
-    // SAFETY: the row's steps lie inside the tile, and the tile inside `to`.
+    for rows in parts(rows) {
+        let (first, count) = tile_of(rows.start, tokens, I::TILE);
+        // SAFETY: the rows lie inside `x`, and their tiles inside `to`.
+        unsafe {
+            if input != Input::Q8 && rows.len() == LANES && count == LANES {
+                prepare_tile::<I>(input, x.add(first * k), k, to.add(first * row_bytes));
+                continue;
+            }
+            for t in rows {
+                let (first, count) = tile_of(t, tokens, I::TILE);
+                let start = to.add(first * row_bytes + (t - first) * input.step_bytes());
+                prepare_row::<I>(input, x.add(t * k), k, start, count * input.step_bytes());
+            }
+        }
+    }
+}
+
+/// `rows` cut where tiles of sixteen begin.
+pub(crate) fn parts(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = rows;
+    (start / LANES..end.div_ceil(LANES)).map(move |i| start.max(i * LANES)..end.min((i + 1) * LANES))
+}
+
+/// How many rows a thread takes at once, so that tiles of sixteen are seldom cut.
+pub(crate) fn rows_at_once(rows: usize, threads: usize) -> usize {
+    if rows < LANES * threads { 1 } else { (rows / (threads * 8)).max(1).next_multiple_of(LANES) }
+}
+
+/// A row, `x [K]`, whose steps begin `stride` bytes after one another from `start` on.
+///
+/// # Safety
+/// As [`prepare`].
+#[inline(always)]
+unsafe fn prepare_row<I: Isa>(input: Input, x: *const f32, k: usize, start: *mut u8, stride: usize) {
+    // SAFETY: by contract.
     unsafe {
-        let start = to.add(first * row_bytes + (t - first) * input.step_bytes());
-        let stride = count * input.step_bytes();
         match input {
             Input::F32 => {
                 for i in 0..k.next_multiple_of(4) {
@@ -140,6 +181,37 @@ pub(crate) unsafe fn prepare<I: Isa>(input: Input, x: *const f32, k: usize, t: u
                         I::load_some(x.add(32 * b + LANES.min(left)), left.saturating_sub(LANES).min(LANES)),
                     );
                     quantize::<I>(v0, v1, start.add(b * stride));
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen rows, `x [16, K]`, in f32 or bf16: one tile.
+///
+/// # Safety
+/// As [`prepare`].
+#[inline(always)]
+unsafe fn prepare_tile<I: Isa>(input: Input, x: *const f32, k: usize, mut to: *mut u8) {
+    // SAFETY: by contract; a vector is a step of all sixteen.
+    unsafe {
+        for i in (0..k).step_by(LANES) {
+            let n = LANES.min(k - i);
+            let mut rows = [I::splat(0.0); LANES];
+            for (t, row) in rows.iter_mut().enumerate() {
+                *row = I::load_some(x.add(t * k + i), n);
+            }
+            let turned = I::transpose(rows);
+            let steps = n.next_multiple_of(4);
+            if input == Input::F32 {
+                for step in &turned[..steps] {
+                    I::store(to.cast(), *step);
+                    to = to.add(4 * LANES);
+                }
+            } else {
+                for pair in turned[..steps].chunks_exact(2) {
+                    I::store(to.cast(), I::bf16_pairs(pair[0], pair[1]));
+                    to = to.add(4 * LANES);
                 }
             }
         }
@@ -204,6 +276,19 @@ mod tests {
                 }
                 assert_eq!(next, tokens);
             }
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_where_tiles_begin() {
+        let cut = |rows| parts(rows).collect::<Vec<_>>();
+        assert_eq!(cut(0..33), [0..16, 16..32, 32..33]);
+        assert_eq!(cut(3..40), [3..16, 16..32, 32..40]);
+        assert_eq!(cut(17..19), [17..19]);
+        assert_eq!(cut(16..16), []);
+        for (rows, threads) in [(1, 1), (15, 1), (16, 2), (300, 2), (512, 3)] {
+            let at_once = rows_at_once(rows, threads);
+            assert!(at_once == 1 || at_once.is_multiple_of(LANES), "{rows} {threads}");
         }
     }
 

@@ -96,7 +96,7 @@ impl Task for Chains {
                 }
                 Product::Bf16 => {
                     for _ in 0..self.rounds {
-                        unroll!(i < chains => { f[i] = I::dot2(f[i], bytes[0].as_ptr(), x as u32); });
+                        unroll!(i < chains => { f[i] = I::dot2(f[i], I::load_q(bytes[0].as_ptr()), x as u32); });
                     }
                 }
                 Product::Q8 => {
@@ -215,10 +215,9 @@ impl Task for Prepare<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let row: Vec<f32> = (0..self.k).map(|i| (i % 17) as f32 - 8.0).collect();
-        for t in 0..self.tokens {
-            // SAFETY: a row of `k`, and room for `tokens` of them.
-            unsafe { prepare::<I>(self.input, row.as_ptr(), self.k, t, self.tokens, self.to.as_mut_ptr()) };
-        }
+        let Prepare { input, k, tokens, to } = self;
+        let rows: Vec<f32> = (0..tokens * k).map(|i| (i % k % 17) as f32 - 8.0).collect();
+        // SAFETY: rows of `k`, and room for `tokens` of them.
+        unsafe { prepare::<I>(input, rows.as_ptr(), k, 0..tokens, tokens, to.as_mut_ptr()) };
     }
 }

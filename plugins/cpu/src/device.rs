@@ -12,7 +12,7 @@ use camelid_sdk::parts::{self, Buffers};
 
 use crate::block::Arena;
 use crate::claims::CLAIMS;
-use crate::isa::IsaName;
+use crate::kernel::Kernels;
 use crate::memory::{CpuMemory, Piece};
 use crate::plan::Plan;
 use crate::pool::Pool;
@@ -24,15 +24,15 @@ pub(crate) struct CpuDevice {
     last_plan: u64,
     buffers: Buffers<Piece>,
     memory: CpuMemory,
-    isa: IsaName,
+    kernels: Kernels,
     pool: Arc<Pool>,
 }
 
 impl CpuDevice {
-    pub(crate) fn new(pool: Pool, isa: IsaName, repack: bool) -> CpuDevice {
+    pub(crate) fn new(pool: Pool, kernels: Kernels, repack: bool) -> CpuDevice {
         let pool = Arc::new(pool);
-        let memory = CpuMemory { isa, pool: pool.clone(), repack, arena: Arena::default() };
-        CpuDevice { plans: HashMap::new(), last_plan: 0, buffers: Buffers::default(), memory, isa, pool }
+        let memory = CpuMemory { kernels, pool: pool.clone(), repack, arena: Arena::default() };
+        CpuDevice { plans: HashMap::new(), last_plan: 0, buffers: Buffers::default(), memory, kernels, pool }
     }
 }
 
@@ -69,7 +69,7 @@ impl Device for CpuDevice {
     }
 
     fn compile(&mut self, graph: &Graph, bindings: &[Binding]) -> Result<PlanId, BackendError> {
-        let plan = Plan::new(graph, bindings, &mut self.buffers, self.isa, self.pool.threads())?;
+        let plan = Plan::new(graph, bindings, &mut self.buffers, self.kernels, self.pool.threads())?;
         self.last_plan += 1;
         let id = PlanId(self.last_plan);
         self.plans.insert(id, plan);
@@ -81,7 +81,7 @@ impl Device for CpuDevice {
         let found = found.ok_or_else(|| {
             BackendError::invalid(format!("there is no plan {}: it was never made, or it was freed", plan.0))
         })?;
-        found.run(&self.buffers, &self.pool, self.isa, symbols)
+        found.run(&self.buffers, &self.pool, self.kernels.isa, symbols)
     }
 
     fn free_plan(&mut self, plan: PlanId) {

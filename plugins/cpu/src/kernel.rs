@@ -6,7 +6,7 @@
 use camelid_core::DType;
 
 use crate::activations::Input;
-use crate::formats::{Bf16, Bf16AsF32, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use crate::formats::{Bf16, Bf16AsF32, F16, F16AsBf16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use crate::isa::{Isa, IsaName, LANES, Portable};
@@ -60,8 +60,27 @@ pub(crate) unsafe fn on<T: Task>(isa: IsaName, task: T) -> T::Output {
 }
 
 /// Computes a panel of sixteen rows times a tile of tokens: `panel`, `steps` along `K`, the tile's activations, and
-/// `[tokens][16]` results.
-pub(crate) type TileFn = unsafe fn(panel: *const u8, steps: usize, x: *const u8, y: *mut f32);
+/// `[tokens][16]` results. Of activations in 8 bits it says whether all results are finite; of others always `true`.
+pub(crate) type TileFn = unsafe fn(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool;
+
+/// Which kernels a device uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    pub isa: IsaName,
+    /// Whether f16 weights and their activations are rounded to bf16 where the instructions multiply that.
+    pub f16_as_bf16: bool,
+}
+
+impl Kernels {
+    /// [`Kernel::of`], or where it is asked for the one that rounds f16 to bf16.
+    pub(crate) fn of(self, dtype: DType) -> Option<Kernel> {
+        #[cfg(target_arch = "x86_64")]
+        if self.f16_as_bf16 && dtype == DType::F16 && self.isa == IsaName::Avx512Bf16 {
+            return Some(Kernel { tiles: x86::avx512_bf16::<F16AsBf16>(), ..kernel::<F16AsBf16>(dtype, self.isa) });
+        }
+        Kernel::of(dtype, self.isa)
+    }
+}
 
 /// How weights of one type are packed and computed on one set of instructions.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +207,12 @@ fn kernel<F: Format>(dtype: DType, isa: IsaName) -> Kernel {
 /// # Safety
 /// As [`Isa`]; `steps` steps of a panel and of `M` tokens' activations are there, and room for `[M][16]` results.
 #[inline(always)]
-unsafe fn tile<I: Isa, F: Format, const M: usize>(mut panel: *const u8, steps: usize, mut x: *const u8, y: *mut f32) {
+unsafe fn tile<I: Isa, F: Format, const M: usize>(
+    mut panel: *const u8,
+    steps: usize,
+    mut x: *const u8,
+    y: *mut f32,
+) -> bool {
     // SAFETY: by contract.
     unsafe {
         let mut acc = [I::splat(0.0); M];
@@ -198,9 +222,13 @@ unsafe fn tile<I: Isa, F: Format, const M: usize>(mut panel: *const u8, steps: u
             panel = panel.add(F::PANEL_BYTES);
             x = x.add(x_step);
         }
+        // Zero times infinity or NaN is NaN.
+        let mut nothing = I::splat(0.0);
         for (t, acc) in acc.into_iter().enumerate() {
             I::store(y.add(t * LANES), acc);
+            nothing = I::fma(acc, I::splat(0.0), nothing);
         }
+        F::INPUT != Input::Q8 || I::reduce_add(nothing) == 0.0
     }
 }
 
@@ -215,7 +243,7 @@ mod x86 {
 
     pub(super) fn avx512_bf16<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool {
             // SAFETY: by the caller's word.
             unsafe { tile::<Avx512Bf16, F, M>(panel, steps, x, y) }
         }
@@ -224,7 +252,7 @@ mod x86 {
 
     pub(super) fn avx512<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool {
             // SAFETY: by the caller's word.
             unsafe { tile::<Avx512, F, M>(panel, steps, x, y) }
         }
@@ -233,7 +261,7 @@ mod x86 {
 
     pub(super) fn avx2<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool {
             // SAFETY: by the caller's word.
             unsafe { tile::<Avx2, F, M>(panel, steps, x, y) }
         }
@@ -247,7 +275,7 @@ mod arm {
 
     pub(super) fn neon_i8mm<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "neon,dotprod,fp16,i8mm")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool {
             // SAFETY: by the caller's word.
             unsafe { tile::<NeonI8mm, F, M>(panel, steps, x, y) }
         }
@@ -256,7 +284,7 @@ mod arm {
 
     pub(super) fn neon<F: Format>() -> [TileFn; 5] {
         #[target_feature(enable = "neon,dotprod,fp16")]
-        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) {
+        unsafe fn run<F: Format, const M: usize>(panel: *const u8, steps: usize, x: *const u8, y: *mut f32) -> bool {
             // SAFETY: by the caller's word.
             unsafe { tile::<Neon, F, M>(panel, steps, x, y) }
         }

@@ -8,13 +8,13 @@ use camelid_core::graph::Dim;
 use camelid_sdk::kernels::Memory;
 
 use crate::block::{Arena, Block};
-use crate::isa::{IsaName, LANES};
-use crate::kernel::Kernel;
+use crate::isa::LANES;
+use crate::kernel::{Kernel, Kernels};
 use crate::pool::Pool;
 
 /// Where buffers and weights come from.
 pub(crate) struct CpuMemory {
-    pub isa: IsaName,
+    pub kernels: Kernels,
     pub pool: Arc<Pool>,
     /// Whether weights may be put into panels.
     pub repack: bool,
@@ -91,7 +91,7 @@ impl CpuMemory {
     /// The weight in panels, if it is a matrix of a type that has some.
     fn pack(&mut self, weight: &Weight) -> Result<Option<Panels>, BackendError> {
         let [Dim::Fixed(n), Dim::Fixed(k)] = *weight.ty.shape.dims() else { return Ok(None) };
-        let Some(kernel) = Kernel::of(weight.ty.dtype, self.isa) else { return Ok(None) };
+        let Some(kernel) = self.kernels.of(weight.ty.dtype) else { return Ok(None) };
         // A matrix of a few rows would mostly be padding.
         if !self.repack || !weight.may_repack || n < LANES || k == 0 {
             return Ok(None);

@@ -52,11 +52,12 @@ fn matrix(dtype: DType, rows: usize, columns: usize) -> TensorType {
 #[test]
 fn options_that_make_no_sense_are_refused_by_name() {
     for (pairs, part) in [
-        (&[("thread", "2")][..], "unknown option `thread`; the options are: threads, pin, repack, isa"),
+        (&[("thread", "2")][..], "unknown option `thread`; the options are: threads, pin, repack, isa, f16"),
         (&[("threads", "0")], "option `threads` = 0 is not in 1..=1024"),
         (&[("threads", "many")], "`threads` = `many`"),
         (&[("pin", "yes")], "option `pin` = `yes`; it takes false or true"),
         (&[("repack", "always")], "option `repack` = `always`; it takes auto or never"),
+        (&[("f16", "f64")], "option `f16` = `f64`; it takes f32 or bf16"),
         (&[("isa", "mmx")], "option `isa` = `mmx` is no set of instructions"),
     ] {
         let error = CpuBackend.open(0, &options(pairs)).err().unwrap();
@@ -287,9 +288,38 @@ fn a_plan_for_one_token_gives_the_bits_of_one_for_many_on_any_number_of_threads(
     }
 }
 
+/// How far the steps of two stories are apart: sum of squares over that of the first.
+fn nmse(exact: &[Vec<u32>], found: &[Vec<u32>]) -> f64 {
+    let floats = |steps: &[Vec<u32>]| steps.concat().into_iter().map(|bits| f64::from(f32::from_bits(bits)));
+    let (mut wrong, mut all) = (0.0, 0.0);
+    for (x, y) in floats(exact).zip(floats(found)) {
+        (wrong, all) = (wrong + (x - y).powi(2), all + x * x);
+    }
+    wrong / all
+}
+
+#[test]
+fn f16_weights_are_rounded_to_bf16_only_if_that_is_asked_for() {
+    let exact = story(DType::F32, &[("threads", "2"), ("f16", "f32")]);
+    assert_eq!(story(DType::F32, &[("threads", "2")]), exact, "f32 is what nothing asks for");
+    let rounded = story(DType::F32, &[("threads", "2"), ("f16", "bf16")]);
+    if CpuBackend.open(0, &options(&[("isa", "avx512-bf16")])).is_ok() {
+        let nmse = nmse(&exact, &rounded);
+        // What math class bf16 allows a whole model.
+        assert!(nmse > 0.0 && nmse < 5e-4, "{nmse:e}");
+        for pairs in [
+            [("threads", "3"), ("f16", "bf16"), ("repack", "auto")],
+            [("threads", "1"), ("f16", "bf16"), ("repack", "never")],
+        ] {
+            assert_eq!(story(DType::F32, &pairs), rounded, "{pairs:?}");
+        }
+    } else {
+        assert_eq!(rounded, exact, "nothing is gained without instructions for it");
+    }
+}
+
 #[test]
 fn keys_and_values_in_q8_0_are_close_to_those_in_f32_on_every_set_of_instructions() {
-    let floats = |steps: Vec<Vec<u32>>| steps.concat().into_iter().map(|bits| f64::from(f32::from_bits(bits)));
     let isas: &[&str] =
         if cfg!(target_arch = "x86_64") { &["avx512", "avx2", "portable"] } else { &["neon", "portable"] };
     for isa in isas {
@@ -298,12 +328,7 @@ fn keys_and_values_in_q8_0_are_close_to_those_in_f32_on_every_set_of_instruction
             assert_ne!(*isa, "portable", "every processor has it");
             continue;
         }
-        let (exact, found) = (floats(story(DType::F32, &pairs)), floats(story(DType::Q8_0, &pairs)));
-        let (mut wrong, mut all) = (0.0, 0.0);
-        for (x, y) in exact.zip(found) {
-            (wrong, all) = (wrong + (x - y).powi(2), all + x * x);
-        }
-        let nmse = wrong / all;
+        let nmse = nmse(&story(DType::F32, &pairs), &story(DType::Q8_0, &pairs));
         assert!(nmse > 0.0 && nmse < 1e-3, "{isa}: {nmse:e}");
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct F16;
 pub(crate) struct Bf16;
 /// bf16 weights where rounding the activations would gain nothing.
 pub(crate) struct Bf16AsF32;
+/// f16 weights that are rounded to bf16 when they are used, with activations rounded to bf16.
+pub(crate) struct F16AsBf16;
 
 /// Adds four elements' products: `w[k]` with each token's `x[k]`.
 macro_rules! four {
@@ -25,6 +27,18 @@ macro_rules! four {
                     $acc[t] = $I::fma(w, $I::splat(x), $acc[t]);
                 });
             )*
+        }
+    };
+}
+
+/// Adds two pairs' products: `w` of bf16 with each token's `x` of bf16.
+macro_rules! pairs {
+    ($I:ident, $M:ident, $acc:ident, $x:ident, $($w:expr),*) => {
+        for (pair, w) in [$($w),*].into_iter().enumerate() {
+            unroll!(t < $M => {
+                let x = $x.cast::<u32>().add(pair * $M + t).read_unaligned();
+                $acc[t] = $I::dot2($acc[t], w, x);
+            });
         }
     };
 }
@@ -108,12 +122,7 @@ impl Format for Bf16 {
     unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
         // SAFETY: by contract.
         unsafe {
-            for pair in 0..2 {
-                unroll!(t < M => {
-                    let x = x.cast::<u32>().add(pair * M + t).read_unaligned();
-                    acc[t] = I::dot2(acc[t], panel.add(pair * 4 * LANES), x);
-                });
-            }
+            pairs!(I, M, acc, x, I::load_q(panel), I::load_q(panel.add(4 * LANES)));
         }
     }
 }
@@ -134,7 +143,30 @@ impl Format for Bf16AsF32 {
 
     #[inline(always)]
     unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
-        four!(I, M, acc, x, 0 => I::load_pair_low(panel), 1 => I::load_pair_high(panel),
-              2 => I::load_pair_low(panel.add(4 * LANES)), 3 => I::load_pair_high(panel.add(4 * LANES)));
+        four!(I, M, acc, x, 0 => I::pair_low(I::load_q(panel)), 1 => I::pair_high(I::load_q(panel)),
+              2 => I::pair_low(I::load_q(panel.add(4 * LANES))), 3 => I::pair_high(I::load_q(panel.add(4 * LANES))));
+    }
+}
+
+impl Format for F16AsBf16 {
+    const STEP: usize = 4;
+    const ROW_BYTES: usize = 8;
+    const PANEL_BYTES: usize = 8 * LANES;
+    const INPUT: Input = Input::Bf16;
+
+    fn put(row: &[u8], r: usize, panel: &mut [u8]) {
+        put_pairs(row, r, panel);
+    }
+
+    fn take(panel: &[u8], r: usize, row: &mut [u8]) {
+        take_pairs(panel, r, row);
+    }
+
+    #[inline(always)]
+    unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
+        // SAFETY: by contract.
+        unsafe {
+            pairs!(I, M, acc, x, I::load_f16_as_bf16(panel), I::load_f16_as_bf16(panel.add(4 * LANES)));
+        }
     }
 }

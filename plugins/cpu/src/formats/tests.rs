@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::activations::{Input, prepare, tiles};
 use crate::isa::{IsaName, LANES};
-use crate::kernel::{Kernel, Task, on};
+use crate::kernel::{Kernel, Kernels, Task, on};
 
 /// `n` bytes that look random, the same for the same seed.
 fn noise(seed: u64, n: usize) -> Vec<u8> {
@@ -58,18 +58,23 @@ impl Task for Prepare<'_> {
 
     #[inline(always)]
     unsafe fn run<I: crate::isa::Isa>(self) {
-        for t in 0..self.tokens {
-            // SAFETY: rows of `k`, and room for `tokens` of them.
-            unsafe {
-                prepare::<I>(self.input, self.x[t * self.k..].as_ptr(), self.k, t, self.tokens, self.to.as_mut_ptr())
-            };
-        }
+        let Prepare { input, x, k, tokens, to } = self;
+        // SAFETY: rows of `k`, and room for `tokens` of them.
+        unsafe { prepare::<I>(input, x.as_ptr(), k, 0..tokens, tokens, to.as_mut_ptr()) };
     }
 }
 
-/// `x [tokens, k]` times sixteen rows: `[tokens][16]`, with the kernel for `isa`.
-fn product(dtype: DType, isa: IsaName, rows: &[u8], x: &[f32], k: usize) -> Vec<f32> {
-    let kernel = Kernel::of(dtype, isa).unwrap();
+/// Every choice of kernels that this processor has.
+fn choices() -> impl Iterator<Item = Kernels> {
+    let here = IsaName::ALL.into_iter().filter(|isa| isa.is_here());
+    here.flat_map(|isa| [false, true].map(|f16_as_bf16| Kernels { isa, f16_as_bf16 }))
+}
+
+const PORTABLE: Kernels = Kernels { isa: IsaName::Portable, f16_as_bf16: false };
+
+/// `x [tokens, k]` times sixteen rows: `[tokens][16]`.
+fn product(dtype: DType, kernels: Kernels, rows: &[u8], x: &[f32], k: usize) -> Vec<f32> {
+    let (isa, kernel) = (kernels.isa, kernels.of(dtype).unwrap());
     let mut panel = vec![0; kernel.panel_len(k).unwrap()];
     kernel.pack(rows, k, &mut panel);
     let tokens = x.len() / k;
@@ -107,16 +112,16 @@ fn exact(dtype: DType, rows: &[u8], x: &[f32], k: usize) -> Vec<(f64, f64)> {
 
 #[test]
 fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
-    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+    for kernels in choices() {
         for dtype in Kernel::TYPES {
             for steps in [1, 2, 3, 7] {
                 let k = whole_rows(dtype) * steps;
                 for tokens in [1, 2, 3, 5, 16, 33] {
                     let rows = weights(dtype, steps as u64, if steps == 3 { 13 } else { LANES }, k);
                     let x = floats(tokens as u64 + 99, tokens * k);
-                    let y = product(dtype, isa, &rows, &x, k);
+                    let y = product(dtype, kernels, &rows, &x, k);
                     // Of the size of one sum's terms: what f32, bf16 and 8 bits lose of each.
-                    let limit = match Kernel::of(dtype, isa).unwrap().input {
+                    let limit = match kernels.of(dtype).unwrap().input {
                         Input::F32 => 1e-6,
                         Input::Bf16 => 8e-3,
                         Input::Q8 => 2.5e-2,
@@ -125,7 +130,7 @@ fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
                         let error = (f64::from(*y) - expected).abs();
                         assert!(
                             error <= limit * size + 1e-6 * (expected.abs() + 1.0),
-                            "{isa} {dtype} k {k} tokens {tokens} at {i}: {y}, not {expected}"
+                            "{kernels:?} {dtype} k {k} tokens {tokens} at {i}: {y}, not {expected}"
                         );
                     }
                 }
@@ -136,17 +141,17 @@ fn kernels_give_what_the_numbers_say_on_every_set_of_instructions() {
 
 #[test]
 fn all_sets_of_instructions_agree() {
-    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+    for kernels in choices() {
         for dtype in Kernel::TYPES {
             let k = whole_rows(dtype) * 5;
             let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 7 * k));
-            let (a, b) = (product(dtype, isa, &rows, &x, k), product(dtype, IsaName::Portable, &rows, &x, k));
-            let rounded = Kernel::of(dtype, isa).unwrap().input != Kernel::of(dtype, IsaName::Portable).unwrap().input;
+            let (a, b) = (product(dtype, kernels, &rows, &x, k), product(dtype, PORTABLE, &rows, &x, k));
+            let rounded = kernels.of(dtype).unwrap().input != PORTABLE.of(dtype).unwrap().input;
             let sizes = exact(dtype, &rows, &x, k);
             for ((a, b), (sum, size)) in a.iter().zip(b).zip(sizes) {
                 let limit = if rounded { 8e-3 } else { 1e-6 };
                 let limit = limit * size + 1e-6 * (sum.abs() + 1.0);
-                assert!(f64::from((a - b).abs()) <= limit, "{isa} {dtype}: {a} {b}");
+                assert!(f64::from((a - b).abs()) <= limit, "{kernels:?} {dtype}: {a} {b}");
             }
         }
     }
@@ -155,8 +160,8 @@ fn all_sets_of_instructions_agree() {
 proptest! {
     #[test]
     fn every_byte_of_a_row_finds_its_way_back(seed: u64, steps in 1usize..5, rows in 1usize..=16) {
-        for dtype in Kernel::TYPES {
-            let kernel = Kernel::of(dtype, IsaName::Portable).unwrap();
+        for (kernels, dtype) in choices().flat_map(|kernels| Kernel::TYPES.map(|dtype| (kernels, dtype))) {
+            let kernel = kernels.of(dtype).unwrap();
             let k = whole_rows(dtype) * steps;
             let len = dtype.row_bytes(k).unwrap();
             prop_assert_eq!(kernel.file_row_bytes(k), len);
@@ -166,7 +171,7 @@ proptest! {
             for r in 0..rows {
                 let mut row = vec![0; len];
                 kernel.unpack(&panel, r, &mut row);
-                prop_assert_eq!(&row, &bytes[r * len..(r + 1) * len], "{} row {}", dtype, r);
+                prop_assert_eq!(&row, &bytes[r * len..(r + 1) * len], "{:?} {} row {}", kernels, dtype, r);
             }
         }
     }
@@ -174,14 +179,14 @@ proptest! {
 
 #[test]
 fn a_neighbour_changes_no_bit() {
-    for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+    for kernels in choices() {
         for dtype in Kernel::TYPES {
             let k = whole_rows(dtype) * 3;
             let (rows, x) = (weights(dtype, 5, LANES, k), floats(6, 23 * k));
-            let together = product(dtype, isa, &rows, &x, k);
+            let together = product(dtype, kernels, &rows, &x, k);
             for t in 0..23 {
-                let alone = product(dtype, isa, &rows, &x[t * k..(t + 1) * k], k);
-                assert_eq!(together[t * LANES..(t + 1) * LANES], alone, "{isa} {dtype} token {t}");
+                let alone = product(dtype, kernels, &rows, &x[t * k..(t + 1) * k], k);
+                assert_eq!(together[t * LANES..(t + 1) * LANES], alone, "{kernels:?} {dtype} token {t}");
             }
         }
     }

@@ -115,9 +115,8 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_pair_low(p: *const u8) -> Self::F {
+    unsafe fn pair_low(pairs: Self::Q) -> Self::F {
         unsafe {
-            let pairs = Self::load_q(p);
             [
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs[0])),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs[1])),
@@ -125,22 +124,13 @@ impl Isa for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_pair_high(p: *const u8) -> Self::F {
+    unsafe fn pair_high(pairs: Self::Q) -> Self::F {
         unsafe {
-            let pairs = Self::load_q(p);
             let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             [
                 _mm256_castsi256_ps(_mm256_and_si256(pairs[0], high)),
                 _mm256_castsi256_ps(_mm256_and_si256(pairs[1], high)),
             ]
-        }
-    }
-    #[inline(always)]
-    unsafe fn dot2(acc: Self::F, w: *const u8, x: u32) -> Self::F {
-        unsafe {
-            let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-            let acc = Self::fma(Self::load_pair_low(w), Self::splat(low), acc);
-            Self::fma(Self::load_pair_high(w), Self::splat(high), acc)
         }
     }
 

@@ -28,8 +28,21 @@ unsafe fn unpackhi_pairs(a: __m512, b: __m512) -> __m512 {
     unsafe { _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))) }
 }
 
+/// Rounded to bf16, in the upper half of each lane; the lower has anything.
+#[inline(always)]
+unsafe fn rounded(x: __m512) -> __m512i {
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let near = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        // What makes a NaN may lie in the bits that go.
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+        _mm512_mask_mov_epi32(near, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), quiet)
+    }
+}
+
 macro_rules! avx512 {
-    ($isa:ident, dot2: |$acc:ident, $w:ident, $x:ident| $dot2:block) => {
+    ($isa:ident { $($own:item)* }) => {
         impl Isa for $isa {
             type F = __m512;
             type I = __m512i;
@@ -114,19 +127,12 @@ macro_rules! avx512 {
                 unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
             }
             #[inline(always)]
-            unsafe fn load_pair_low(p: *const u8) -> __m512 {
-                unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(p.cast()))) }
+            unsafe fn pair_low(pairs: __m512i) -> __m512 {
+                unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)) }
             }
             #[inline(always)]
-            unsafe fn load_pair_high(p: *const u8) -> __m512 {
-                unsafe {
-                    let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-                    _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p.cast()), high))
-                }
-            }
-            #[inline(always)]
-            unsafe fn dot2($acc: __m512, $w: *const u8, $x: u32) -> __m512 {
-                unsafe { $dot2 }
+            unsafe fn pair_high(pairs: __m512i) -> __m512 {
+                unsafe { _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32))) }
             }
 
             #[inline(always)]
@@ -242,6 +248,16 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn bf16_pairs(first: __m512, second: __m512) -> __m512 {
+                unsafe {
+                    let first = _mm512_srli_epi32::<16>(rounded(first));
+                    // 0xca: bit by bit `if high { second } else { first }`.
+                    let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                    _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xca>(high, rounded(second), first))
+                }
+            }
+
+            #[inline(always)]
             unsafe fn load_some(p: *const f32, n: usize) -> __m512 {
                 unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, p) }
             }
@@ -249,19 +265,31 @@ macro_rules! avx512 {
             unsafe fn store_some(p: *mut f32, n: usize, x: __m512) {
                 unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as __mmask16, x) }
             }
+
+            $($own)*
         }
     };
 }
 
-avx512!(Avx512, dot2: |acc, w, x| {
-    let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-    let acc = Self::fma(Self::load_pair_low(w), Self::splat(low), acc);
-    Self::fma(Self::load_pair_high(w), Self::splat(high), acc)
-});
+avx512!(Avx512 {});
 
-avx512!(Avx512Bf16, dot2: |acc, w, x| {
-    let (w, x) = (_mm512_loadu_si512(w.cast()), _mm512_set1_epi32(x as i32));
-    // SAFETY: both are 512 bits without a meaning of their own.
-    let (w, x) = (std::mem::transmute::<__m512i, __m512bh>(w), std::mem::transmute::<__m512i, __m512bh>(x));
-    _mm512_dpbf16_ps(acc, w, x)
+avx512!(Avx512Bf16 {
+    #[inline(always)]
+    unsafe fn dot2(acc: __m512, w: __m512i, x: u32) -> __m512 {
+        unsafe {
+            let x = _mm512_set1_epi32(x as i32);
+            // SAFETY: both are 512 bits without a meaning of their own.
+            let (w, x) = (std::mem::transmute::<__m512i, __m512bh>(w), std::mem::transmute::<__m512i, __m512bh>(x));
+            _mm512_dpbf16_ps(acc, w, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_as_bf16(p: *const u8) -> __m512i {
+        unsafe {
+            let (low, high) = (Self::load_f16(p.cast()), Self::load_f16(p.cast::<u16>().add(LANES)));
+            // SAFETY: as above.
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        }
+    }
 });

@@ -20,6 +20,8 @@ mod tests;
 
 use std::fmt;
 
+use half::{bf16, f16};
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -87,12 +89,21 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     unsafe fn load_u8(p: *const u8) -> Self::F;
     /// Sixteen signed bytes as f32.
     unsafe fn load_i8(p: *const i8) -> Self::F;
-    /// Of sixteen pairs of bf16 (64 bytes), the first of each pair as f32.
-    unsafe fn load_pair_low(p: *const u8) -> Self::F;
+    /// Of sixteen pairs of bf16, the first of each pair as f32.
+    unsafe fn pair_low(pairs: Self::Q) -> Self::F;
     /// The second of each pair.
-    unsafe fn load_pair_high(p: *const u8) -> Self::F;
-    /// Of sixteen pairs of bf16 at `w`, each pair's product with the pair `x`, added to `acc`.
-    unsafe fn dot2(acc: Self::F, w: *const u8, x: u32) -> Self::F;
+    unsafe fn pair_high(pairs: Self::Q) -> Self::F;
+
+    /// Of sixteen pairs of bf16, each pair's product with the pair `x`, added to `acc`.
+    #[inline(always)]
+    unsafe fn dot2(acc: Self::F, w: Self::Q, x: u32) -> Self::F {
+        // SAFETY: by contract.
+        unsafe {
+            let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
+            let acc = Self::fma(Self::pair_low(w), Self::splat(low), acc);
+            Self::fma(Self::pair_high(w), Self::splat(high), acc)
+        }
+    }
 
     unsafe fn splat_i32(x: i32) -> Self::I;
     unsafe fn sub_i32(a: Self::I, b: Self::I) -> Self::I;
@@ -149,6 +160,36 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
                 *y = Self::load(row.as_ptr());
             }
             y
+        }
+    }
+
+    /// Lane by lane the two numbers rounded to bf16 (to the nearest, halves to even), as the bits of a pair.
+    #[inline(always)]
+    unsafe fn bf16_pairs(first: Self::F, second: Self::F) -> Self::F {
+        // SAFETY: by contract; the arrays have sixteen elements.
+        unsafe {
+            let mut both = [[0.0f32; LANES]; 2];
+            Self::store(both[0].as_mut_ptr(), first);
+            Self::store(both[1].as_mut_ptr(), second);
+            let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+            let [first, second] = &mut both;
+            for (a, b) in first.iter_mut().zip(second) {
+                *a = f32::from_bits(bits(*a) | bits(*b) << 16);
+            }
+            Self::load(both[0].as_ptr())
+        }
+    }
+
+    /// 32 f16 rounded to as many bf16.
+    #[inline(always)]
+    unsafe fn load_f16_as_bf16(p: *const u8) -> Self::Q {
+        // SAFETY: by contract; the array has 64 bytes.
+        unsafe {
+            let mut halves = p.cast::<[u16; 2 * LANES]>().read_unaligned();
+            for x in &mut halves {
+                *x = bf16::from_f32(f16::from_bits(*x).to_f32()).to_bits();
+            }
+            Self::load_q(halves.as_ptr().cast())
         }
     }
 

@@ -209,29 +209,14 @@ macro_rules! neon {
                 }
             }
             #[inline(always)]
-            unsafe fn load_pair_low(p: *const u8) -> Self::F {
-                unsafe {
-                    four!(|i| {
-                        let pairs = vreinterpretq_u32_u8(vld1q_u8(p.add(16 * i)));
-                        vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs))
-                    })
-                }
+            unsafe fn pair_low(pairs: Self::Q) -> Self::F {
+                unsafe { four!(|i| vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_u8(pairs[i])))) }
             }
             #[inline(always)]
-            unsafe fn load_pair_high(p: *const u8) -> Self::F {
+            unsafe fn pair_high(pairs: Self::Q) -> Self::F {
                 unsafe {
-                    four!(|i| {
-                        let pairs = vreinterpretq_u32_u8(vld1q_u8(p.add(16 * i)));
-                        vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff_0000)))
-                    })
-                }
-            }
-            #[inline(always)]
-            unsafe fn dot2(acc: Self::F, w: *const u8, x: u32) -> Self::F {
-                unsafe {
-                    let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-                    let acc = Self::fma(Self::load_pair_low(w), Self::splat(low), acc);
-                    Self::fma(Self::load_pair_high(w), Self::splat(high), acc)
+                    let high = vdupq_n_u32(0xffff_0000);
+                    four!(|i| vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_u8(pairs[i]), high)))
                 }
             }
 

@@ -122,23 +122,12 @@ impl Isa for Portable {
         each(|i| f32::from(bytes[i]))
     }
     #[inline(always)]
-    unsafe fn load_pair_low(p: *const u8) -> Self::F {
-        // SAFETY: sixteen pairs are there.
-        let pairs = unsafe { p.cast::<[u32; LANES]>().read_unaligned() };
-        each(|i| f32::from_bits(pairs[i] << 16))
+    unsafe fn pair_low(pairs: Self::Q) -> Self::F {
+        each(|i| bf16::from_le_bytes([pairs[4 * i], pairs[4 * i + 1]]).to_f32())
     }
     #[inline(always)]
-    unsafe fn load_pair_high(p: *const u8) -> Self::F {
-        // SAFETY: sixteen pairs are there.
-        let pairs = unsafe { p.cast::<[u32; LANES]>().read_unaligned() };
-        each(|i| f32::from_bits(pairs[i] & 0xffff_0000))
-    }
-    #[inline(always)]
-    unsafe fn dot2(acc: Self::F, w: *const u8, x: u32) -> Self::F {
-        let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-        // SAFETY: by contract.
-        let (w_low, w_high) = unsafe { (Self::load_pair_low(w), Self::load_pair_high(w)) };
-        each(|i| acc[i] + w_low[i] * low + w_high[i] * high)
+    unsafe fn pair_high(pairs: Self::Q) -> Self::F {
+        each(|i| bf16::from_le_bytes([pairs[4 * i + 2], pairs[4 * i + 3]]).to_f32())
     }
 
     #[inline(always)]

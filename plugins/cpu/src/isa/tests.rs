@@ -218,7 +218,10 @@ fn every_half_and_every_byte_is_loaded() {
         [lanes::<I>(I::load_u8(x.as_ptr())), lanes::<I>(I::load_i8(x.as_ptr().cast()))]
     });
     let pairs = task!(Pairs { x: [u8; 64] } -> [Lanes; 2], |I| {
-        [lanes::<I>(I::load_pair_low(x.as_ptr())), lanes::<I>(I::load_pair_high(x.as_ptr()))]
+        {
+            let x = I::load_q(x.as_ptr());
+            [lanes::<I>(I::pair_low(x)), lanes::<I>(I::pair_high(x))]
+        }
     });
     for isa in here() {
         for first in (0..=u16::MAX).step_by(LANES) {
@@ -230,8 +233,8 @@ fn every_half_and_every_byte_is_loaded() {
             let words = x.map(|x| u32::from(x) << 16 | u32::from(!x));
             let raw: [u8; 64] = std::array::from_fn(|i| words[i / 4].to_le_bytes()[i % 4]);
             let [low, high] = pairs(isa, raw);
-            assert_same("load_pair_low", isa, &low, &x.map(|x| half::bf16::from_bits(!x).to_f32()));
-            assert_same("load_pair_high", isa, &high, &bf16);
+            assert_same("pair_low", isa, &low, &x.map(|x| half::bf16::from_bits(!x).to_f32()));
+            assert_same("pair_high", isa, &high, &bf16);
         }
         for first in (0..=u8::MAX).step_by(LANES) {
             let x: [u8; LANES] = std::array::from_fn(|i| first + i as u8);
@@ -245,7 +248,7 @@ fn every_half_and_every_byte_is_loaded() {
 #[test]
 fn pairs_are_multiplied_and_added() {
     let run = task!(Dot2 { acc: Lanes, w: [u32; LANES], x: u32 } -> Lanes, |I| {
-        lanes::<I>(I::dot2(I::load(acc.as_ptr()), w.as_ptr().cast(), x))
+        lanes::<I>(I::dot2(I::load(acc.as_ptr()), I::load_q(w.as_ptr().cast()), x))
     });
     let mut noise = Noise(5);
     for isa in here() {
@@ -262,6 +265,35 @@ fn pairs_are_multiplied_and_added() {
                 let ((w0, w1), (x0, x1), acc) = (halves(w[i]), halves(x), f64::from(acc[i]));
                 let size = acc.abs() + (w0 * x0).abs() + (w1 * x1).abs();
                 assert!((f64::from(y) - (acc + w0 * x0 + w1 * x1)).abs() <= 2e-7 * size, "dot2 on {isa}: {y}");
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_are_rounded_to_bf16_as_they_should_be() {
+    let run = task!(Pairs { a: Lanes, b: Lanes } -> Lanes, |I| {
+        lanes::<I>(I::bf16_pairs(I::load(a.as_ptr()), I::load(b.as_ptr())))
+    });
+    let pair = |a: f32, b: f32| {
+        let [a, b] = [a, b].map(|x| u32::from(half::bf16::from_f32(x).to_bits()));
+        a | b << 16
+    };
+    // Halfway up and down, the largest, subnormal, infinite and not a number, also one whose quiet bit is not set.
+    let edges =
+        [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f7f_ffff, 0x0000_8001, 0x7f80_0000, 0x7fc0_0001, 0x7f80_0001];
+    let mut noise = Noise(7);
+    for isa in here() {
+        for round in 0..1000 {
+            let mut some = || -> Lanes {
+                std::array::from_fn(|i| {
+                    let bits = if round == 0 { edges[i % 8] | (i as u32 / 8) << 31 } else { noise.bits() };
+                    f32::from_bits(bits)
+                })
+            };
+            let (a, b) = (some(), some());
+            for (i, y) in run(isa, a, b).into_iter().enumerate() {
+                assert_eq!(y.to_bits(), pair(a[i], b[i]), "{isa}: {:x} {:x}", a[i].to_bits(), b[i].to_bits());
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::isa::{Isa, LANES};
 use crate::plan::Value;
 
 /// The most rows of a tile.
-pub(super) const ROWS: usize = 64;
+pub(super) const ROWS: usize = 96;
 
 /// What attention works on.
 #[derive(Clone, Copy)]
@@ -57,9 +57,10 @@ impl Attention {
         self.spec.num_heads / self.spec.num_kv_heads
     }
 
-    /// Tokens of a tile.
+    /// Tokens of a tile: as many as make whole groups of sixteen rows, if some do.
     pub(super) fn tile_tokens(&self) -> usize {
-        (ROWS / self.group()).max(1)
+        let most = (ROWS / self.group()).max(1);
+        (1..=most).rev().find(|tokens| (tokens * self.group()).is_multiple_of(LANES)).unwrap_or(most)
     }
 
     /// Whether sequences with one new token go in pieces.

@@ -209,12 +209,16 @@ impl Task for Tile<'_> {
 
             // Rows are (token, head of the group); queries lie as activations do, a group of rows side by side.
             for (first, count) in groups() {
-                for r in first..first + count {
-                    let (t, h) = (r / group, head * group + r % group);
-                    let from = q.f32().add((sequence.first + tokens.start + t) * q_width + h * head_dim);
-                    let to = queries.add(first * d + (r - first));
-                    for i in 0..d {
-                        *to.add(i * count) = if i < head_dim { *from.add(i) * spec.scale } else { 0.0 };
+                for i in (0..d).step_by(LANES) {
+                    let n = LANES.min(head_dim - i.min(head_dim));
+                    let mut x = [I::splat(0.0); LANES];
+                    for (r, x) in (first..first + count).zip(&mut x) {
+                        let (t, h) = (r / group, head * group + r % group);
+                        let from = q.f32().add((sequence.first + tokens.start + t) * q_width + h * head_dim);
+                        *x = I::mul(I::load_some(from.add(i), n), I::splat(spec.scale));
+                    }
+                    for (e, turned) in I::transpose(x).into_iter().enumerate() {
+                        I::store_some(queries.add(first * d + (i + e) * count), count, turned);
                     }
                 }
             }

@@ -150,17 +150,15 @@ impl Matrix {
         // SAFETY: by contract; a tile's tokens lie together.
         unsafe {
             let tile = self.kernel.tiles[count.ilog2() as usize];
-            tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.cast());
-            if x.input == Input::Q8 {
-                for t in 0..count {
-                    // Infinity and NaN come from numbers that blocks cannot say, or from the numbers themselves.
-                    const EXPONENT: u32 = 0x7f80_0000;
-                    let out = &mut *out.add(t);
-                    let odd = out.iter().fold(0, |odd, v| odd | u32::from(v.to_bits() & EXPONENT == EXPONENT));
-                    if odd != 0 {
-                        for (r, out) in out.iter_mut().enumerate() {
-                            *out = self.exact(panel, r, numbers.add((first + t) * self.k));
-                        }
+            if tile(panel, self.kernel.steps(self.k), x.ptr.add(first * row_bytes), out.cast()) {
+                return;
+            }
+            // Infinity and NaN come from numbers that blocks cannot say, or from the numbers themselves.
+            for t in 0..count {
+                let out = &mut *out.add(t);
+                if !out.iter().all(|v| v.is_finite()) {
+                    for (r, out) in out.iter_mut().enumerate() {
+                        *out = self.exact(panel, r, numbers.add((first + t) * self.k));
                     }
                 }
             }
@@ -278,7 +276,12 @@ impl Linear {
                                     }
                                 }
                                 let to = y.f32().add((first + t) * matrix.n + i * LANES);
-                                std::ptr::copy_nonoverlapping(out.as_ptr(), to, n);
+                                if n == LANES {
+                                    // Without a call.
+                                    to.cast::<[f32; LANES]>().write_unaligned(*out);
+                                } else {
+                                    std::ptr::copy_nonoverlapping(out.as_ptr(), to, n);
+                                }
                             }
                         }
                     }

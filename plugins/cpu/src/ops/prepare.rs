@@ -6,7 +6,7 @@ use camelid_core::backend::BackendError;
 use camelid_core::graph::SymbolValues;
 
 use super::linear::Prepared;
-use crate::activations::prepare;
+use crate::activations::{prepare, rows_at_once};
 use crate::isa::Isa;
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step, Value};
@@ -21,6 +21,10 @@ pub(crate) struct Prepare {
 impl Phase for Prepare {
     unsafe fn items(&self, symbols: &SymbolValues) -> Result<usize, BackendError> {
         Ok(self.x.rows(symbols))
+    }
+
+    fn grain(&self, items: usize, threads: usize) -> usize {
+        rows_at_once(items, threads)
     }
 
     unsafe fn run(&self, at: &Step<'_>, items: Range<usize>) -> Result<(), BackendError> {
@@ -49,9 +53,7 @@ impl Task for Rows<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         let Rows { phase: Prepare { x, to }, items, tokens, k } = self;
-        for t in items {
-            // SAFETY: row `t` of `x`, and its place in `to`.
-            unsafe { prepare::<I>(to.input, x.f32().add(t * k), k, t, tokens, to.ptr) };
-        }
+        // SAFETY: rows of `x`, and their places in `to`.
+        unsafe { prepare::<I>(to.input, x.f32(), k, items, tokens, to.ptr) };
     }
 }

@@ -13,8 +13,7 @@ use super::places::{Place, Places};
 use super::{Named, Phase, Value};
 use crate::activations::Input;
 use crate::block::Block;
-use crate::isa::IsaName;
-use crate::kernel::Kernel;
+use crate::kernel::Kernels;
 use crate::memory::{Panels, Piece};
 use crate::ops::{
     Append, Bmm, Cast, Copy, Elementwise, Function, GateUp, GatherRows, Linear, Matrix, Norm, Prepare, Prepared,
@@ -32,7 +31,7 @@ pub(super) fn build(
     graph: &Graph,
     bound: &BTreeMap<ValueId, Location>,
     buffers: &mut Buffers<Piece>,
-    isa: IsaName,
+    kernels: Kernels,
     threads: usize,
 ) -> Result<Built, BackendError> {
     let groups = groups(graph);
@@ -41,7 +40,7 @@ pub(super) fn build(
     let mut builder = Builder {
         graph,
         buffers,
-        isa,
+        kernels,
         threads,
         places,
         phases: Vec::new(),
@@ -63,7 +62,7 @@ pub(super) fn build(
 pub(super) struct Builder<'a> {
     pub(super) graph: &'a Graph,
     buffers: &'a mut Buffers<Piece>,
-    isa: IsaName,
+    kernels: Kernels,
     threads: usize,
     places: Places,
     phases: Vec<Named>,
@@ -213,8 +212,8 @@ impl Builder<'_> {
         let max = self.graph.range().max;
         let (n, k) = (w.rows(&max), w.columns(&max));
         let dtype = w.ty.dtype;
-        let own = Kernel::of(dtype, self.isa);
-        let kernel = own.or_else(|| Kernel::of(DType::F32, self.isa)).expect("f32 has a kernel");
+        let own = self.kernels.of(dtype);
+        let kernel = own.or_else(|| self.kernels.of(DType::F32)).expect("f32 has a kernel");
         if kernel.panel_len(k).is_none() {
             return Err(BackendError::invalid(format!("{}: rows of {k} elements are too long", self.signature)));
         }
@@ -223,7 +222,7 @@ impl Builder<'_> {
 
     /// What form of activations a product with this weight reads.
     fn input_of(&self, weight: ValueId) -> Input {
-        Kernel::of(self.ty(weight).dtype, self.isa).map_or(Input::F32, |kernel| kernel.input)
+        self.kernels.of(self.ty(weight).dtype).map_or(Input::F32, |kernel| kernel.input)
     }
 
     /// The form of `id` that the next group's products read, if that is what it reads it for.

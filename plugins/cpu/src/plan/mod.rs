@@ -24,6 +24,7 @@ use camelid_sdk::parts::{self, Buffers};
 use crate::block::Block;
 use crate::claims::CLAIMS;
 use crate::isa::IsaName;
+use crate::kernel::Kernels;
 use crate::memory::Piece;
 use crate::pool::{Barrier, Pool};
 
@@ -62,12 +63,12 @@ impl Plan {
         graph: &Graph,
         bindings: &[Binding],
         buffers: &mut Buffers<Piece>,
-        isa: IsaName,
+        kernels: Kernels,
         threads: usize,
     ) -> Result<Plan, BackendError> {
         parts::check(CLAIMS, graph)?;
         let bound = parts::bindings(graph, bindings, buffers)?;
-        let built = build::build(graph, &bound, buffers, isa, threads)?;
+        let built = build::build(graph, &bound, buffers, kernels, threads)?;
         let most = built.phases.iter().map(|p| p.phase.scratch()).max().unwrap_or(0);
         let mut blocks = built.blocks;
         let mut scratch = Vec::with_capacity(threads);
