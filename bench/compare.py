@@ -49,6 +49,7 @@ def arguments():
     measure.add_argument("--backend", metavar="NAME", default="cpu", help="Camelid's backend [default: cpu]")
     measure.add_argument("--plugin", metavar="FILE", action="append", default=[], type=Path,
                          help="the library that has it, loaded dynamically; may be given several times")
+    measure.add_argument("--config", metavar="FILE", type=Path, help="Camelid's configuration: options of the backend")
     measure.add_argument("--no-camelid", action="store_true", help="the peers alone")
     measure.add_argument("--no-peers", action="store_true", help="Camelid alone")
     measure.add_argument("--threads", metavar="LIST", type=numbers, default=[1, 2], help="[default: 1,2]")
@@ -109,11 +110,15 @@ def measured(options):
     for path in options.plugin:
         if not path.is_file():
             raise BenchError(f"--plugin {path} is no file", "build it: `cargo build --release` in the plugin's dylib/")
+    if options.config:
+        options.config = options.config.resolve()
+        if not options.config.is_file():
+            raise BenchError(f"--config {options.config} is no file", "give a TOML file as specs/config.md has it")
     turns = prepared(options)
     if not options.no_camelid:
         if not options.camelid.is_file():
             raise BenchError(f"--camelid {options.camelid} is no file", "build it: `cargo build --release -p camelid`")
-        turns.insert(0, programs.Camelid(options.camelid, options.backend, options.plugin))
+        turns.insert(0, programs.Camelid(options.camelid, options.backend, options.plugin, options.config))
     workloads = {
         "base": programs.Workload("base", options.prompt_tokens, options.gen_tokens),
         "depth": programs.Workload("depth", 0, options.gen_tokens, depth=options.depth),
@@ -171,7 +176,8 @@ def versions(options, turns):
     names = {turn.name for turn in turns}
     out = {}
     if pairs.OURS in names:
-        out["Camelid"] = programs.camelid_version(options.camelid, f"backend {options.backend}", options.plugin)
+        out["Camelid"] = programs.camelid_version(options.camelid, f"backend {options.backend}", options.plugin,
+                                                  options.config)
     if "llama.cpp" in names:
         for peer in (peers.LLAMA_CPP, peers.IK_LLAMA_CPP):
             out[peer.name] = f"from {peer.package} {peer.version}, built natively with {' '.join(peers.FLAGS[2:])}"

@@ -39,6 +39,7 @@ def arguments():
                          help="the one that it is compared with [default: reference]")
     measure.add_argument("--plugin", metavar="FILE", action="append", default=[], type=Path,
                          help="the library that has a backend, loaded dynamically; may be given several times")
+    measure.add_argument("--config", metavar="FILE", type=Path, help="Camelid's configuration: options of the backend")
     measure.add_argument("--text", metavar="FILE", type=Path, default=quality.TEXT,
                          help="what is predicted [default: bench/texts/alice-1.txt]")
     measure.add_argument("--threads", metavar="N", type=positive, default=os.cpu_count(), help="[default: all]")
@@ -69,10 +70,14 @@ def measured(options):
     for path in options.plugin:
         if not path.is_file():
             raise BenchError(f"--plugin {path} is no file", "build it: `cargo build --release` in the plugin's dylib/")
+    if options.config:
+        options.config = options.config.resolve()
+        if not options.config.is_file():
+            raise BenchError(f"--config {options.config} is no file", "give a TOML file as specs/config.md has it")
     sha256 = quality.digest(options.text)
     models.make(options.models, options.camelid, [(MODEL, form) for form in options.formats])
     plan = quality.Plan(options.camelid, options.backend, options.against, tuple(options.plugin), options.text,
-                        options.threads, options.context, options.stride)
+                        options.threads, options.context, options.stride, options.config)
     today = datetime.date.today().isoformat()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{today}-quality-{options.name}.json"
@@ -80,7 +85,7 @@ def measured(options):
     first = models.path_of(options.models, MODEL, options.formats[0])
     results = {
         "title": options.title, "date": today, "machine": machine.describe(),
-        "versions": {"Camelid": programs.camelid_version(options.camelid, how, options.plugin)},
+        "versions": {"Camelid": programs.camelid_version(options.camelid, how, options.plugin, options.config)},
         "settings": {"backend": options.backend, "against": options.against, "text": options.text.name, "sha256": sha256,
                      "context": options.context, "stride": options.stride, "threads": options.threads},
         "commands": [f"python3 bench/quality.py {shown(bare(word) for word in sys.argv[1:])}",

@@ -81,13 +81,15 @@ class Camelid(Program):
     remedy = "see that the program is of today and the backend loads: `camelid backends --plugin LIBRARY`"
     env = {"CAMELID_ENGINE_KV_DTYPE": "f16"}
 
-    def __init__(self, program, backend, plugins):
-        self.program, self.backend, self.plugins = program, backend, plugins
+    def __init__(self, program, backend, plugins, config=None):
+        self.program, self.backend, self.plugins, self.config = program, backend, plugins, config
 
     def command(self, workload, how):
         command = [self.program, "bench", "--json", "--model", how.model, "--backend", self.backend]
         for plugin in self.plugins:
             command += ["--plugin", plugin]
+        if self.config:
+            command += ["--config", self.config]
         command += ["--threads", how.threads, "--repetitions", how.repetitions, "--prompt-tokens", workload.prompt,
                     "--gen-tokens", workload.gen, "--depth", workload.depth]
         if workload.sequences > 1:
@@ -102,11 +104,12 @@ class Camelid(Program):
         return {kind: result[f"{kind}_tokens_per_s"] for kind in workload.kinds()}
 
 
-def camelid_version(program, how, plugins):
-    """What the page of a run says of Camelid: its version and commit, `how` it ran, and with which plugins."""
+def camelid_version(program, how, plugins, config=None):
+    """What the page of a run says of Camelid: its version and commit, `how` it ran, with which plugins and configuration."""
     version = run([program, "--version"], "give the program with --camelid").strip()
     commit = run(["git", "-C", ROOT, "describe", "--always", "--dirty"], "run within a clone of the repository").strip()
-    return f"{version}, commit {commit}, {how}" + "".join(f", plugin {Path(plugin).name}" for plugin in plugins)
+    used = "".join(f", plugin {Path(plugin).name}" for plugin in plugins) + (f", configuration {config.name}" if config else "")
+    return f"{version}, commit {commit}, {how}{used}"
 
 
 class LlamaCpp(Program):

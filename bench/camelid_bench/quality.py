@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ TEXT = ROOT / "bench/texts/alice-1.txt"
 LIMITS = {"f32": 1e-9, "bf16": 4e-3, "q8act": 1e-2}
 
 
-def math_class(form):
-    """The class that the backend claims for products with weights of this format, as plugins/cpu/conformance.toml has it."""
-    return {"f32": "f32", "f16": "f32", "bf16": "bf16"}.get(form, "q8act")
+def math_class(form, f16="f32"):
+    """The class that the backend claims for products with weights of this format, as plugins/cpu/conformance.toml has it;
+    `f16` is its option."""
+    return {"f32": "f32", "f16": f16, "bf16": "bf16"}.get(form, "q8act")
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,22 @@ class Plan:
     threads: int
     context: int
     stride: int
+    config: Path | None = None
+
+    def f16(self):
+        """The backend's option `f16` (specs/cpu.md)."""
+        if self.config is None:
+            return "f32"
+        options = tomllib.loads(self.config.read_text(encoding="utf-8")).get("backends", {})
+        return options.get(self.backend, {}).get("f16", "f32")
 
     def command(self, model):
         command = [self.camelid, "perplexity", "--json", "--model", model, "--backend", self.backend,
                    "--against-backend", self.against]
         for plugin in self.plugins:
             command += ["--plugin", plugin]
+        if self.config:
+            command += ["--config", self.config]
         return command + ["--file", self.text, "--threads", self.threads, "--context", self.context, "--stride", self.stride]
 
 
@@ -50,16 +62,16 @@ def measure(plan, form, model, cwd=None):
     command = plan.command(model)
     output = run(command, REMEDY, cwd=cwd, timeout=3600)
     try:
-        return row(form, json.loads(output))
+        return row(form, json.loads(output), plan.f16())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"`{shown(command)}` printed what cannot be read ({type(error).__name__}: {error})"
         raise BenchError(f"{what}:\n    {tail(output)}", REMEDY) from None
 
 
-def row(form, result):
+def row(form, result, f16="f32"):
     """What the page shows of a format, out of what `camelid perplexity --json` printed; a number that is none is an error."""
     against = result["against"]
-    kind = math_class(form)
+    kind = math_class(form, f16)
     made = {
         "format": form, "class": kind, "limit": LIMITS[kind], "tokens": result["tokens"], "scored": result["scored_tokens"],
         "perplexity": result["token_perplexity"], "base_perplexity": against["token_perplexity"],

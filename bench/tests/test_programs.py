@@ -63,6 +63,12 @@ class Commands(unittest.TestCase):
 
 
 class Outputs(unittest.TestCase):
+    def test_camelid_reads_the_configuration_that_is_given(self):
+        plain, configured = (Camelid("camelid", "cpu", ["libcpu.so"], config).command(BASE, HOW) for config in (None, "f16.toml"))
+        at = configured.index("--config")
+        self.assertEqual(configured[at + 1], "f16.toml")
+        self.assertEqual(configured[:at] + configured[at + 2:], plain)
+
     def test_camelid_says_both_speeds(self):
         output = json.dumps({"prefill_tokens_per_s": 900.5, "decode_tokens_per_s": 100.25, "kv_dtype": "f16"})
         camelid = Camelid("camelid", "cpu", [])

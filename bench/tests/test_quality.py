@@ -44,6 +44,14 @@ class Rows(unittest.TestCase):
         rows = [quality.row("q4_0", worse(0.0101)), quality.row("q4_1", worse(0.01))]
         self.assertEqual(quality.beyond(rows), ["q4_0"])
 
+    def test_f16_in_bf16_is_held_to_bf16(self):
+        config = models.ROOT / "bench/f16-as-bf16.toml"
+        paths = [Path("camelid"), "cpu", "reference", (), quality.TEXT, 2, 2048, 512]
+        self.assertEqual(quality.Plan(*paths).f16(), "f32")
+        self.assertEqual(quality.Plan(*paths, config).f16(), "bf16")
+        self.assertIn("--config", quality.Plan(*paths, config).command("m.gguf"))
+        self.assertEqual([quality.row(form, RESULT, "bf16")["class"] for form in ("f16", "f32", "q4_0")], ["bf16", "f32", "q8act"])
+
     def test_limits_are_those_of_the_suite(self):
         text = (models.ROOT / "conformance/src/tolerance.rs").read_text(encoding="utf-8")
         text = text[text.index("pub fn model_limits"):]
