@@ -193,7 +193,7 @@ unsafe fn prepare_row<I: Isa>(input: Input, x: *const f32, k: usize, start: *mut
 /// As [`prepare`].
 #[inline(always)]
 unsafe fn prepare_tile<I: Isa>(input: Input, x: *const f32, k: usize, mut to: *mut u8) {
-    // SAFETY: by contract; a vector is a step of all sixteen.
+    // SAFETY: by contract.
     unsafe {
         for i in (0..k).step_by(LANES) {
             let n = LANES.min(k - i);
@@ -201,18 +201,64 @@ unsafe fn prepare_tile<I: Isa>(input: Input, x: *const f32, k: usize, mut to: *m
             for (t, row) in rows.iter_mut().enumerate() {
                 *row = I::load_some(x.add(t * k + i), n);
             }
-            let turned = I::transpose(rows);
-            let steps = n.next_multiple_of(4);
-            if input == Input::F32 {
-                for step in &turned[..steps] {
-                    I::store(to.cast(), *step);
-                    to = to.add(4 * LANES);
-                }
+            to = turn::<I>(input, rows, n, to);
+        }
+    }
+}
+
+/// Sixteen rows of `n` numbers in f32 or bf16 at `to`, and where the next numbers go.
+///
+/// # Safety
+/// As [`prepare`].
+#[inline(always)]
+unsafe fn turn<I: Isa>(input: Input, rows: [I::F; LANES], n: usize, mut to: *mut u8) -> *mut u8 {
+    // SAFETY: by contract; a vector is a step of all sixteen.
+    unsafe {
+        let turned = I::transpose(rows);
+        let steps = n.next_multiple_of(4);
+        if input == Input::F32 {
+            for step in &turned[..steps] {
+                I::store(to.cast(), *step);
+                to = to.add(4 * LANES);
+            }
+        } else {
+            for pair in turned[..steps].chunks_exact(2) {
+                I::store(to.cast(), I::bf16_pairs(pair[0], pair[1]));
+                to = to.add(4 * LANES);
+            }
+        }
+        to
+    }
+}
+
+/// The next `n` columns of a tile's rows, at most 32 and zeros from there on, to where these columns lie in the tile.
+///
+/// # Safety
+/// As [`prepare`].
+#[inline(always)]
+pub(crate) unsafe fn prepare_columns<I: Isa>(input: Input, rows: &[[I::F; 2]], n: usize, to: *mut u8) {
+    // SAFETY: by contract.
+    unsafe {
+        if input != Input::Q8 && rows.len() == LANES {
+            let mut halves = [[I::splat(0.0); LANES]; 2];
+            for (t, row) in rows.iter().enumerate() {
+                (halves[0][t], halves[1][t]) = (row[0], row[1]);
+            }
+            let next = turn::<I>(input, halves[0], n.min(LANES), to);
+            if n > LANES {
+                turn::<I>(input, halves[1], n - LANES, next);
+            }
+            return;
+        }
+        for (t, row) in rows.iter().enumerate() {
+            let start = to.add(t * input.step_bytes());
+            if input == Input::Q8 {
+                quantize::<I>(row[0], row[1], start);
             } else {
-                for pair in turned[..steps].chunks_exact(2) {
-                    I::store(to.cast(), I::bf16_pairs(pair[0], pair[1]));
-                    to = to.add(4 * LANES);
-                }
+                let mut numbers = [0.0f32; 2 * LANES];
+                I::store(numbers.as_mut_ptr(), row[0]);
+                I::store(numbers.as_mut_ptr().add(LANES), row[1]);
+                prepare_row::<I>(input, numbers.as_ptr(), n, start, rows.len() * input.step_bytes());
             }
         }
     }
@@ -259,7 +305,63 @@ pub(crate) unsafe fn quantize<I: Isa>(v0: I::F, v1: I::F, to: *mut u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Portable;
+    use crate::isa::{IsaName, Portable};
+    use crate::kernel::{Task, on};
+
+    /// `x [tokens, k]` prepared by rows, or by 32 columns of a tile at a time.
+    struct Both<'a> {
+        input: Input,
+        x: &'a [f32],
+        k: usize,
+        tokens: usize,
+    }
+
+    impl Task for Both<'_> {
+        type Output = [Vec<u8>; 2];
+
+        #[inline(always)]
+        unsafe fn run<I: Isa>(self) -> [Vec<u8>; 2] {
+            let Both { input, x, k, tokens } = self;
+            let row_bytes = input.row_bytes(k).unwrap();
+            let [mut by_rows, mut by_columns] = [(); 2].map(|()| vec![0xffu8; row_bytes * tokens]);
+            // SAFETY: rows of `k`, and room for `tokens` of them; `n` numbers of a row are left.
+            unsafe {
+                prepare::<I>(input, x.as_ptr(), k, 0..tokens, tokens, by_rows.as_mut_ptr());
+                for (first, count) in tiles(tokens, I::TILE) {
+                    for column in (0..k).step_by(32) {
+                        let n = 32.min(k - column);
+                        let mut rows = [[I::splat(0.0); 2]; LANES];
+                        for (t, row) in rows[..count].iter_mut().enumerate() {
+                            let from = x[(first + t) * k + column..].as_ptr();
+                            row[0] = I::load_some(from, n.min(LANES));
+                            if n > LANES {
+                                row[1] = I::load_some(from.add(LANES), n - LANES);
+                            }
+                        }
+                        let at = first * row_bytes + column / input.step() * count * input.step_bytes();
+                        prepare_columns::<I>(input, &rows[..count], n, by_columns[at..].as_mut_ptr());
+                    }
+                }
+            }
+            [by_rows, by_columns]
+        }
+    }
+
+    #[test]
+    fn columns_and_rows_are_prepared_alike_on_every_set_of_instructions() {
+        for isa in IsaName::ALL.into_iter().filter(|isa| isa.is_here()) {
+            for (input, k) in
+                [Input::F32, Input::Bf16, Input::Q8].into_iter().flat_map(|i| [1, 7, 32, 50, 81].map(|k| (i, k)))
+            {
+                for tokens in [1, 3, 16, 39] {
+                    let x: Vec<f32> = (0..tokens * k).map(|i| (i as f32 * 0.37).sin() * 5.0).collect();
+                    // SAFETY: the instructions are here.
+                    let [rows, columns] = unsafe { on(isa, Both { input, x: &x, k, tokens }) };
+                    assert!(rows == columns, "{isa} {input:?} k {k} tokens {tokens}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_token_has_one_tile() {
@@ -281,10 +383,10 @@ mod tests {
 
     #[test]
     fn rows_are_cut_where_tiles_begin() {
-        let cut = |rows| parts(rows).collect::<Vec<_>>();
-        assert_eq!(cut(0..33), [0..16, 16..32, 32..33]);
-        assert_eq!(cut(3..40), [3..16, 16..32, 32..40]);
-        assert_eq!(cut(17..19), [17..19]);
+        let cut = |rows| parts(rows).map(|part| (part.start, part.end)).collect::<Vec<_>>();
+        assert_eq!(cut(0..33), [(0, 16), (16, 32), (32, 33)]);
+        assert_eq!(cut(3..40), [(3, 16), (16, 32), (32, 40)]);
+        assert_eq!(cut(17..19), [(17, 19)]);
         assert_eq!(cut(16..16), []);
         for (rows, threads) in [(1, 1), (15, 1), (16, 2), (300, 2), (512, 3)] {
             let at_once = rows_at_once(rows, threads);

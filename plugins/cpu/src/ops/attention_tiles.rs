@@ -61,7 +61,7 @@ impl Sizes {
     /// f32s: queries, turned keys, values, scores, sums, and the state of each row.
     fn floats(&self) -> usize {
         let Sizes { d, rows } = *self;
-        rows * d + 2 * KEYS * d + rows * KEYS + rows * d + 3 * rows + LANES * LANES
+        rows * d + 2 * KEYS * d + rows * KEYS + rows * d + 4 * rows
     }
 }
 
@@ -205,7 +205,9 @@ impl Task for Tile<'_> {
             let sums = scores.add(most_rows * KEYS); // [rows][d]
             let largest = sums.add(most_rows * d); // [rows]
             let weights = largest.add(most_rows); // [rows]
-            let factors = weights.add(most_rows); // [rows]
+            let largest_now = weights.add(most_rows); // [rows]
+            let weights_now = largest_now.add(most_rows); // [rows]
+            let mut factors = [0.0f32; LANES];
 
             // Rows are (token, head of the group); queries lie as activations do, a group of rows side by side.
             for (first, count) in groups() {
@@ -223,9 +225,13 @@ impl Task for Tile<'_> {
                 }
             }
             std::ptr::write_bytes(sums, 0, rows * d);
-            std::ptr::write_bytes(weights, 0, rows);
-            for r in 0..rows {
-                *largest.add(r) = f32::NEG_INFINITY;
+            // Vectors of rows are whole.
+            std::ptr::write_bytes(weights, 0, most_rows);
+            for r in 0..most_rows {
+                // Not infinite: the difference of two of them would not be a number.
+                *largest.add(r) = f32::MIN;
+                *largest_now.add(r) = f32::MIN;
+                *weights_now.add(r) = 0.0;
             }
 
             let end = base + tokens.len(); // keys that the last token sees
@@ -259,9 +265,10 @@ impl Task for Tile<'_> {
                 }
                 // Zero times infinity or NaN is NaN.
                 let finite = I::reduce_add(nothing) == 0.0;
-                let used = (to - block).div_ceil(LANES);
+                // Sixteens of keys that a group of rows sees: what its last row does.
+                let used = |last: usize| (to.min(base + last / group + 1).max(block) - block).div_ceil(LANES);
                 for (first, count) in groups() {
-                    for part in 0..used {
+                    for part in 0..used(first + count - 1) {
                         let q = (queries.add(first * d).cast_const(), count, 1);
                         let k = (keys.add(part * d * LANES).cast_const(), LANES);
                         let to = scores.add(first * KEYS + part * LANES);
@@ -275,48 +282,57 @@ impl Task for Tile<'_> {
                     }
                 }
                 // The weights of each row, with what the row does not see at zero.
-                for r in 0..rows {
-                    let index = base + r / group;
-                    let seen = from.max(a.begin(index))..to.min(index + 1);
-                    let row = scores.add(r * KEYS);
-                    if seen.is_empty() {
-                        std::ptr::write_bytes(row, 0, KEYS);
-                        *factors.add(r) = 1.0;
-                        continue;
+                for (first, count) in groups() {
+                    let used = used(first + count - 1);
+                    for r in first..first + count {
+                        let index = base + r / group;
+                        let seen = from.max(a.begin(index))..to.min(index + 1);
+                        let row = scores.add(r * KEYS);
+                        if seen.is_empty() {
+                            std::ptr::write_bytes(row, 0, KEYS);
+                            *largest_now.add(r) = *largest.add(r);
+                            *weights_now.add(r) = 0.0;
+                            continue;
+                        }
+                        for j in (block..seen.start).chain(seen.end..block + used * LANES) {
+                            *row.add(j - block) = f32::NEG_INFINITY;
+                        }
+                        let mut most = I::splat(*largest.add(r));
+                        for part in 0..used {
+                            most = I::max(I::load(row.add(part * LANES)), most);
+                        }
+                        let most = I::reduce_max(most);
+                        // What is not seen weighs exp(-infinity), exactly nothing.
+                        let shift = I::splat(most);
+                        let mut sum = I::splat(0.0);
+                        for part in 0..used {
+                            let w = I::exp(I::sub(I::load(row.add(part * LANES)), shift));
+                            sum = I::add(sum, w);
+                            I::store(row.add(part * LANES), w);
+                        }
+                        *largest_now.add(r) = most;
+                        *weights_now.add(r) = I::reduce_add(sum);
                     }
-                    for j in (block..seen.start).chain(seen.end..block + used * LANES) {
-                        *row.add(j - block) = f32::NEG_INFINITY;
-                    }
-                    let mut most = I::splat(*largest.add(r));
-                    for part in 0..used {
-                        most = I::max(I::load(row.add(part * LANES)), most);
-                    }
-                    let most = I::reduce_max(most);
-                    // What is not seen weighs exp(-infinity), exactly nothing.
-                    let shift = I::splat(most);
-                    let mut sum = I::splat(0.0);
-                    for part in 0..used {
-                        let w = I::exp(I::sub(I::load(row.add(part * LANES)), shift));
-                        sum = I::add(sum, w);
-                        I::store(row.add(part * LANES), w);
-                    }
-                    let old = *largest.add(r);
-                    let factor = if old == f32::NEG_INFINITY { 0.0 } else { (old - most).exp() };
-                    *factors.add(r) = factor;
-                    *weights.add(r) = *weights.add(r) * factor + I::reduce_add(sum);
-                    *largest.add(r) = most;
                 }
-                for r in 0..rows {
-                    let factor = *factors.add(r);
-                    if factor != 1.0 {
-                        for i in (0..d).step_by(LANES) {
-                            let at = sums.add(r * d + i);
-                            I::store(at, I::mul(I::load(at), I::splat(factor)));
+                // What was found before weighs less where a larger score has come.
+                for r in (0..rows).step_by(LANES) {
+                    let (old, now) = (I::load(largest.add(r)), I::load(largest_now.add(r)));
+                    let factor = I::exp(I::sub(old, now));
+                    I::store(factors.as_mut_ptr(), factor);
+                    I::store(weights.add(r), I::fma(I::load(weights.add(r)), factor, I::load(weights_now.add(r))));
+                    I::store(largest.add(r), now);
+                    for (r, factor) in (r..rows).zip(factors) {
+                        if factor != 1.0 {
+                            for i in (0..d).step_by(LANES) {
+                                let at = sums.add(r * d + i);
+                                I::store(at, I::mul(I::load(at), I::splat(factor)));
+                            }
                         }
                     }
                 }
                 if finite {
                     for (first, count) in groups() {
+                        let keys = used(first + count - 1) * LANES;
                         for i in (0..d).step_by(LANES) {
                             let w = (scores.add(first * KEYS).cast_const(), 1, KEYS);
                             let x = (values.add(i).cast_const(), d);
@@ -326,7 +342,7 @@ impl Task for Tile<'_> {
                                 for (m, acc) in acc.iter_mut().enumerate() {
                                     *acc = I::load(to.add(m * d));
                                 }
-                                product::<I, M>(w, x, used * LANES, &mut acc);
+                                product::<I, M>(w, x, keys, &mut acc);
                                 for (m, acc) in acc.into_iter().enumerate() {
                                     I::store(to.add(m * d), acc);
                                 }

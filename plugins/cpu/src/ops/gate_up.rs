@@ -6,7 +6,7 @@ use camelid_core::backend::BackendError;
 use camelid_core::graph::SymbolValues;
 
 use super::linear::{MAX_TILE, Matrix, Prepared};
-use crate::activations::{Input, quantize, tiles};
+use crate::activations::{prepare_columns, tiles};
 use crate::isa::{Isa, LANES};
 use crate::kernel::{Task, on};
 use crate::plan::{Phase, Step, Value};
@@ -20,7 +20,7 @@ pub(crate) struct GateUp {
     pub up: Matrix,
     /// `[.., n]` f32.
     pub y: Value,
-    /// The result in the form the next product reads, in blocks of 8 bits.
+    /// The result in the form the next product reads.
     pub to: Option<Prepared>,
 }
 
@@ -88,25 +88,29 @@ impl Task for Swiglu<'_> {
         let Swiglu { phase, item, tile: (first, count), out } = self;
         let n = phase.gate.n;
         let column = item * COLUMNS;
+        let columns = COLUMNS.min(n - column);
         // SAFETY: by contract; the item's columns are its own.
         unsafe {
-            #[allow(clippy::needless_range_loop, reason = "four arrays are indexed")]
-            for t in 0..count {
+            let mut rows = [[I::splat(0.0); 2]; MAX_TILE];
+            for (t, row) in rows[..count].iter_mut().enumerate() {
                 let y = phase.y.f32().add((first + t) * n + column);
-                let left = n - column;
-                let mut v = [I::splat(0.0); 2];
-                for (i, v) in v.iter_mut().enumerate() {
-                    if left > i * LANES {
-                        let (gate, up) = (I::load(out[2 * i][t].as_ptr()), I::load(out[2 * i + 1][t].as_ptr()));
-                        *v = I::mul(I::silu(gate), up);
-                        I::store_some(y.add(i * LANES), (left - i * LANES).min(LANES), *v);
-                    }
+                for (i, v) in row.iter_mut().enumerate().take(columns.div_ceil(LANES)) {
+                    let (gate, up) = (I::load(out[2 * i][t].as_ptr()), I::load(out[2 * i + 1][t].as_ptr()));
+                    *v = I::mul(I::silu(gate), up);
+                    let width = LANES.min(columns - i * LANES);
+                    I::store_some(y.add(i * LANES), width, *v);
+                    // Zeros after the last column, whatever the panel's padding gives.
+                    *v = if width < LANES { I::load_some(y.add(i * LANES), width) } else { *v };
                 }
-                if let Some(to) = &phase.to {
-                    let row_bytes = Input::Q8.row_bytes(n).expect("counted when the plan was made");
-                    let block = to.ptr.add(first * row_bytes + (item * count + t) * Input::Q8.step_bytes());
-                    quantize::<I>(v[0], v[1], block);
-                }
+            }
+            if let Some(to) = &phase.to {
+                let tile = to.ptr.add(first * to.input.row_bytes(n).expect("counted when the plan was made"));
+                prepare_columns::<I>(
+                    to.input,
+                    &rows[..count],
+                    columns,
+                    tile.add(column / to.input.step() * count * to.input.step_bytes()),
+                );
             }
         }
     }

@@ -315,10 +315,10 @@ impl Builder<'_> {
         let prepared = self.prepared(id, x, gate.kernel.input)?;
         let result = swiglu.outputs[0];
         let target = self.target(result)?;
-        let eight_bits = target.then.is_none() && self.wanted(result, next) == Some(Input::Q8);
+        let form = self.wanted(result, next).filter(|_| target.then.is_none());
         // The area that this phase reads must not be the one that it writes.
         self.latest = usize::from(self.prepared[1].as_ref().is_some_and(|a| a.of == Some((id, gate.kernel.input))));
-        let to = if eight_bits { Some(self.area(result, Input::Q8, false)?) } else { None };
+        let to = form.map(|form| self.area(result, form, false)).transpose()?;
         self.push(GateUp { x, prepared, gate, up, y: target.value, to });
         self.finish(target);
         Ok(())
