@@ -16,6 +16,7 @@ pub(crate) enum Input {
     /// f32, one after the other; `K` in whole fours.
     F32,
     /// Pairs of bf16; `K` in whole fours.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing else multiplies bf16"))]
     Bf16,
     /// Blocks of 32 in 8 bits: [`Q8Block`].
     Q8,

@@ -6,7 +6,9 @@
 use camelid_core::DType;
 
 use crate::activations::Input;
-use crate::formats::{Bf16, Bf16AsF32, F16, F16AsBf16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+#[cfg(target_arch = "x86_64")]
+use crate::formats::{Bf16, F16AsBf16};
+use crate::formats::{Bf16AsF32, F16, F32, Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512, Avx512Bf16};
 use crate::isa::{Isa, IsaName, LANES, Portable};
@@ -68,6 +70,7 @@ pub(crate) type TileFn = unsafe fn(panel: *const u8, steps: usize, x: *const u8,
 pub(crate) struct Kernels {
     pub isa: IsaName,
     /// Whether f16 weights and their activations are rounded to bf16 where the instructions multiply that.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing else multiplies bf16"))]
     pub f16_as_bf16: bool,
 }
 

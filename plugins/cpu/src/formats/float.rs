@@ -9,10 +9,12 @@ pub(crate) struct F32;
 /// f16 weights.
 pub(crate) struct F16;
 /// bf16 weights, activations rounded to bf16.
+#[cfg(target_arch = "x86_64")]
 pub(crate) struct Bf16;
 /// bf16 weights where rounding the activations would gain nothing.
 pub(crate) struct Bf16AsF32;
 /// f16 weights that are rounded to bf16 when they are used, with activations rounded to bf16.
+#[cfg(target_arch = "x86_64")]
 pub(crate) struct F16AsBf16;
 
 /// Adds four elements' products: `w[k]` with each token's `x[k]`.
@@ -32,6 +34,7 @@ macro_rules! four {
 }
 
 /// Adds two pairs' products: `w` of bf16 with each token's `x` of bf16.
+#[cfg(target_arch = "x86_64")]
 macro_rules! pairs {
     ($I:ident, $M:ident, $acc:ident, $x:ident, $($w:expr),*) => {
         for (pair, w) in [$($w),*].into_iter().enumerate() {
@@ -104,6 +107,7 @@ fn take_pairs(panel: &[u8], r: usize, row: &mut [u8]) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Format for Bf16 {
     const STEP: usize = 4;
     const ROW_BYTES: usize = 8;
@@ -148,6 +152,7 @@ impl Format for Bf16AsF32 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Format for F16AsBf16 {
     const STEP: usize = 4;
     const ROW_BYTES: usize = 8;

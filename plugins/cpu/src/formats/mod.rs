@@ -17,7 +17,9 @@ mod q6_k;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use float::{Bf16, Bf16AsF32, F16, F16AsBf16, F32};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use float::{Bf16, F16AsBf16};
+pub(crate) use float::{Bf16AsF32, F16, F32};
 pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 pub(crate) use q4_k::Q4K;
 pub(crate) use q5_k::Q5K;

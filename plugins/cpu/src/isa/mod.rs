@@ -20,7 +20,7 @@ mod tests;
 
 use std::fmt;
 
-use half::{bf16, f16};
+use half::bf16;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
@@ -181,13 +181,14 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     }
 
     /// 32 f16 rounded to as many bf16.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn load_f16_as_bf16(p: *const u8) -> Self::Q {
         // SAFETY: by contract; the array has 64 bytes.
         unsafe {
             let mut halves = p.cast::<[u16; 2 * LANES]>().read_unaligned();
             for x in &mut halves {
-                *x = bf16::from_f32(f16::from_bits(*x).to_f32()).to_bits();
+                *x = bf16::from_f32(half::f16::from_bits(*x).to_f32()).to_bits();
             }
             Self::load_q(halves.as_ptr().cast())
         }
