@@ -1,4 +1,4 @@
-//! f32, f16 and bf16: `[K / 4][4][16 rows]`, bf16 in pairs along `K`, `[K / 4][2][16 rows][2]`.
+//! f32, f16 and bf16: `[K / 4][4][16 rows]`; bf16, and f16 that is used as bf16, in pairs along `K`, `[K / 4][2][16 rows][2]`.
 
 use super::{Format, gather, spread};
 use crate::activations::Input;
@@ -89,38 +89,36 @@ impl Format for F16 {
     }
 }
 
-/// Where `K` is odd, the last pair is half there.
-fn put_pairs(row: &[u8], r: usize, panel: &mut [u8]) {
-    spread::<4>(row, r, panel);
-    if let (whole, [low, high]) = row.split_at(row.len() / 4 * 4) {
-        let at = whole.len() * LANES + r * 4;
-        panel[at..at + 2].copy_from_slice(&[*low, *high]);
-    }
-}
+/// How 16 bits lie in pairs along `K`: what the formats below have in common. Where `K` is odd, the last pair is half there.
+macro_rules! in_pairs {
+    () => {
+        const STEP: usize = 4;
+        const ROW_BYTES: usize = 8;
+        const PANEL_BYTES: usize = 8 * LANES;
 
-fn take_pairs(panel: &[u8], r: usize, row: &mut [u8]) {
-    gather::<4>(panel, r, row);
-    let whole = row.len() / 4 * 4;
-    if let Some(last) = row.get_mut(whole..whole + 2) {
-        let at = whole * LANES + r * 4;
-        last.copy_from_slice(&panel[at..at + 2]);
-    }
+        fn put(row: &[u8], r: usize, panel: &mut [u8]) {
+            spread::<4>(row, r, panel);
+            if let (whole, [low, high]) = row.split_at(row.len() / 4 * 4) {
+                let at = whole.len() * LANES + r * 4;
+                panel[at..at + 2].copy_from_slice(&[*low, *high]);
+            }
+        }
+
+        fn take(panel: &[u8], r: usize, row: &mut [u8]) {
+            gather::<4>(panel, r, row);
+            let whole = row.len() / 4 * 4;
+            if let Some(last) = row.get_mut(whole..whole + 2) {
+                let at = whole * LANES + r * 4;
+                last.copy_from_slice(&panel[at..at + 2]);
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Format for Bf16 {
-    const STEP: usize = 4;
-    const ROW_BYTES: usize = 8;
-    const PANEL_BYTES: usize = 8 * LANES;
     const INPUT: Input = Input::Bf16;
-
-    fn put(row: &[u8], r: usize, panel: &mut [u8]) {
-        put_pairs(row, r, panel);
-    }
-
-    fn take(panel: &[u8], r: usize, row: &mut [u8]) {
-        take_pairs(panel, r, row);
-    }
+    in_pairs!();
 
     #[inline(always)]
     unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
@@ -132,18 +130,8 @@ impl Format for Bf16 {
 }
 
 impl Format for Bf16AsF32 {
-    const STEP: usize = 4;
-    const ROW_BYTES: usize = 8;
-    const PANEL_BYTES: usize = 8 * LANES;
     const INPUT: Input = Input::F32;
-
-    fn put(row: &[u8], r: usize, panel: &mut [u8]) {
-        put_pairs(row, r, panel);
-    }
-
-    fn take(panel: &[u8], r: usize, row: &mut [u8]) {
-        take_pairs(panel, r, row);
-    }
+    in_pairs!();
 
     #[inline(always)]
     unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {
@@ -154,18 +142,8 @@ impl Format for Bf16AsF32 {
 
 #[cfg(target_arch = "x86_64")]
 impl Format for F16AsBf16 {
-    const STEP: usize = 4;
-    const ROW_BYTES: usize = 8;
-    const PANEL_BYTES: usize = 8 * LANES;
     const INPUT: Input = Input::Bf16;
-
-    fn put(row: &[u8], r: usize, panel: &mut [u8]) {
-        put_pairs(row, r, panel);
-    }
-
-    fn take(panel: &[u8], r: usize, row: &mut [u8]) {
-        take_pairs(panel, r, row);
-    }
+    in_pairs!();
 
     #[inline(always)]
     unsafe fn step<I: Isa, const M: usize>(panel: *const u8, x: *const u8, acc: &mut [I::F; M]) {

@@ -212,7 +212,7 @@ impl Task for Tile<'_> {
             // Rows are (token, head of the group); queries lie as activations do, a group of rows side by side.
             for (first, count) in groups() {
                 for i in (0..d).step_by(LANES) {
-                    let n = LANES.min(head_dim - i.min(head_dim));
+                    let n = LANES.min(head_dim - i);
                     let mut x = [I::splat(0.0); LANES];
                     for (r, x) in (first..first + count).zip(&mut x) {
                         let (t, h) = (r / group, head * group + r % group);
@@ -243,7 +243,7 @@ impl Task for Tile<'_> {
                 let mut nothing = I::splat(0.0);
                 for part in 0..KEYS / LANES {
                     for i in (0..d).step_by(LANES) {
-                        let n = LANES.min(head_dim - i.min(head_dim));
+                        let n = LANES.min(head_dim - i);
                         let mut x = [I::splat(0.0); LANES];
                         for (lane, x) in x.iter_mut().enumerate() {
                             let j = block + part * LANES + lane;

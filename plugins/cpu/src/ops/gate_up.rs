@@ -85,13 +85,26 @@ impl Task for Swiglu<'_> {
 
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
+        // SAFETY: by contract.
+        unsafe {
+            // One token needs no room for sixteen.
+            if self.tile.1 == 1 { self.rows::<I, 1>() } else { self.rows::<I, MAX_TILE>() }
+        }
+    }
+}
+
+impl Swiglu<'_> {
+    /// # Safety
+    /// As [`Task::run`]; a tile of at most `M` tokens.
+    #[inline(always)]
+    unsafe fn rows<I: Isa, const M: usize>(self) {
         let Swiglu { phase, item, tile: (first, count), out } = self;
         let n = phase.gate.n;
         let column = item * COLUMNS;
         let columns = COLUMNS.min(n - column);
         // SAFETY: by contract; the item's columns are its own.
         unsafe {
-            let mut rows = [[I::splat(0.0); 2]; MAX_TILE];
+            let mut rows = [[I::splat(0.0); 2]; M];
             for (t, row) in rows[..count].iter_mut().enumerate() {
                 let y = phase.y.f32().add((first + t) * n + column);
                 for (i, v) in row.iter_mut().enumerate().take(columns.div_ceil(LANES)) {
