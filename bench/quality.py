@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, programs, quality
-from camelid_bench.arguments import bare, main, positive, words
+from camelid_bench.arguments import bare, main, of_camelid, positive, program, words
 from camelid_bench.errors import BenchError, shown
 
 MODEL = "smollm2-135m"
@@ -63,17 +63,8 @@ def measured(options):
     if strange:
         raise BenchError(f"--formats {','.join(sorted(strange))}: there is no such format",
                          f"the formats are {', '.join(models.QUALITY)}")
-    options.camelid, options.models, options.text = (path.resolve() for path in (options.camelid, options.models, options.text))
-    options.plugin = [path.resolve() for path in options.plugin]
-    if not options.camelid.is_file():
-        raise BenchError(f"--camelid {options.camelid} is no file", "build it: `cargo build --release -p camelid`")
-    for path in options.plugin:
-        if not path.is_file():
-            raise BenchError(f"--plugin {path} is no file", "build it: `cargo build --release` in the plugin's dylib/")
-    if options.config:
-        options.config = options.config.resolve()
-        if not options.config.is_file():
-            raise BenchError(f"--config {options.config} is no file", "give a TOML file as specs/config.md has it")
+    options.camelid, options.models, options.text = program(options), options.models.resolve(), options.text.resolve()
+    of_camelid(options)
     sha256 = quality.digest(options.text)
     models.make(options.models, options.camelid, [(MODEL, form) for form in options.formats])
     plan = quality.Plan(options.camelid, options.backend, options.against, tuple(options.plugin), options.text,

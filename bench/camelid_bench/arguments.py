@@ -36,6 +36,26 @@ def numbers(text):
     return [positive(word) for word in words(text)]
 
 
+def there(option, path, remedy):
+    """The file that an option names, by its absolute path."""
+    path = path.resolve()
+    if not path.is_file():
+        raise BenchError(f"{option} {path} is no file", remedy)
+    return path
+
+
+def of_camelid(options):
+    """Makes the paths of what Camelid is run with absolute: its plugins, and its configuration if there is one."""
+    options.plugin = [there("--plugin", path, "build it: `cargo build --release` in the plugin's dylib/") for path in options.plugin]
+    if options.config:
+        options.config = there("--config", options.config, "give a TOML file as specs/config.md has it")
+
+
+def program(options):
+    """Camelid's program, by its absolute path."""
+    return there("--camelid", options.camelid, "build it: `cargo build --release -p camelid`")
+
+
 def bare(word):
     """The name of a file for its absolute path: folders are this machine's own."""
     return Path(word).name if os.path.isabs(str(word)) else word

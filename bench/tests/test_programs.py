@@ -61,14 +61,14 @@ class Commands(unittest.TestCase):
         candle = Candle("candle")
         self.assertEqual([candle.can(work, HOW) for work in (BASE, DEPTH, BATCH)], [True, False, False])
 
-
-class Outputs(unittest.TestCase):
     def test_camelid_reads_the_configuration_that_is_given(self):
         plain, configured = (Camelid("camelid", "cpu", ["libcpu.so"], config).command(BASE, HOW) for config in (None, "f16.toml"))
         at = configured.index("--config")
         self.assertEqual(configured[at + 1], "f16.toml")
         self.assertEqual(configured[:at] + configured[at + 2:], plain)
 
+
+class Outputs(unittest.TestCase):
     def test_camelid_says_both_speeds(self):
         output = json.dumps({"prefill_tokens_per_s": 900.5, "decode_tokens_per_s": 100.25, "kv_dtype": "f16"})
         camelid = Camelid("camelid", "cpu", [])
