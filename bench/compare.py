@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, pairs, peers, plot, programs, report
-from camelid_bench.arguments import bare, main, numbers, of_camelid, positive, program, words
+from camelid_bench.arguments import bare, main, numbers, of_camelid, positive, program_of, words
 from camelid_bench.errors import BenchError, run, shown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,14 +102,14 @@ def prepared(options):
 
 def measured(options):
     options.models, options.peers = options.models.resolve(), options.peers.resolve()
-    options.camelid = options.camelid.resolve()
+    options.camelid = options.camelid.resolve() if options.no_camelid else program_of(options)
     unknown = set(options.workloads) - {"base", "depth", "batch"}
     if unknown:
         raise BenchError(f"there is no workload {', '.join(sorted(unknown))}", "the workloads are base, depth and batch")
     of_camelid(options)
     turns = prepared(options)
     if not options.no_camelid:
-        turns.insert(0, programs.Camelid(program(options), options.backend, options.plugin, options.config))
+        turns.insert(0, programs.Camelid(options.camelid, options.backend, options.plugin, options.config))
     workloads = {
         "base": programs.Workload("base", options.prompt_tokens, options.gen_tokens),
         "depth": programs.Workload("depth", 0, options.gen_tokens, depth=options.depth),

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from camelid_bench import machine, models, programs, quality
-from camelid_bench.arguments import bare, main, of_camelid, positive, program, words
+from camelid_bench.arguments import bare, main, of_camelid, positive, program_of, words
 from camelid_bench.errors import BenchError, shown
 
 MODEL = "smollm2-135m"
@@ -63,7 +63,7 @@ def measured(options):
     if strange:
         raise BenchError(f"--formats {','.join(sorted(strange))}: there is no such format",
                          f"the formats are {', '.join(models.QUALITY)}")
-    options.camelid, options.models, options.text = program(options), options.models.resolve(), options.text.resolve()
+    options.camelid, options.models, options.text = program_of(options), options.models.resolve(), options.text.resolve()
     of_camelid(options)
     sha256 = quality.digest(options.text)
     models.make(options.models, options.camelid, [(MODEL, form) for form in options.formats])

@@ -51,7 +51,7 @@ def of_camelid(options):
         options.config = there("--config", options.config, "give a TOML file as specs/config.md has it")
 
 
-def program(options):
+def program_of(options):
     """Camelid's program, by its absolute path."""
     return there("--camelid", options.camelid, "build it: `cargo build --release -p camelid`")
 

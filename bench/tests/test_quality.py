@@ -139,6 +139,7 @@ class Running(unittest.TestCase):
         for words, said in [(["--formats", "q9_9"], "q9_9: there is no such format\n  remedy: the formats are f32"),
                             (["--text", "no/text"], "no/text cannot be read"),
                             (["--plugin", "no/plugin.so"], "no/plugin.so is no file"),
+                            (["--config", "no/config.toml"], "no/config.toml is no file"),
                             (["--camelid", "no/camelid"], "no/camelid is no file")]:
             options = command.arguments().parse_args(["run", "--camelid", sys.executable, *words])
             with self.subTest(words), self.assertRaisesRegex(BenchError, said):
